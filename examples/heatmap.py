@@ -1,0 +1,73 @@
+"""One image in; score, verdict, regions and an overlay out.
+
+python examples/heatmap.py img.jpg                                  zero-shot, embedded model, offline
+python examples/heatmap.py img.jpg --normals good/ --object bottle  few-shot from a folder of normal images
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from pathlib import Path
+
+from patchclip import Detector, PatchclipError
+
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"}
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument("image", type=Path, help="the image to inspect")
+    parser.add_argument("--normals", type=Path, help="folder of normal images to fit first (few-shot)")
+    parser.add_argument("--shots", type=int, help="use only so many of the normal images (default: all)")
+    parser.add_argument("--model", default="tiny", help='"tiny" or an open_clip name such as ViT-B-16-plus-240')
+    parser.add_argument("--pretrained", help="open_clip tag or path of a checkpoint (default: the model's own)")
+    parser.add_argument("--object", default="surface", help="what the image shows, in a word")
+    parser.add_argument("--defects", nargs="+", help="defect names to choose from (default: twelve common ones)")
+    parser.add_argument("--recipe", default="dense", choices=("dense", "winclip"), help="one forward, or the paper's")
+    parser.add_argument("--threshold", type=float, help="scores above it are anomalous (default: the detector's own)")
+    parser.add_argument("--out", type=Path, help="where the overlay goes (default: <image>_overlay.png, here)")
+    return parser.parse_args()
+
+
+def main() -> int:
+    args = parse_arguments()
+    options = {"defects": args.defects} if args.defects else {}
+    try:
+        detector = Detector(
+            args.model, pretrained=args.pretrained, object_name=args.object, recipe=args.recipe, **options
+        )
+        if args.normals is not None:
+            if not args.normals.is_dir():
+                print(f"error: {args.normals} is no folder: --normals takes a folder of normal images", file=sys.stderr)
+                return 2
+            normals = sorted(path for path in args.normals.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+            with warnings.catch_warnings(record=True) as notes:
+                warnings.simplefilter("always", UserWarning)
+                detector.fit(normals[: args.shots])
+            for note in notes:
+                print(f"note       {note.message}")
+        if args.threshold is not None:
+            detector.threshold = args.threshold
+        result = detector.predict(args.image)
+    except (PatchclipError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+    out = args.out or Path(f"{args.image.stem}_overlay.png")
+    result.overlay().save(out)
+    print(f"score      {result.score:.3f}")
+    print(f"verdict    {'anomalous' if result.is_anomalous else 'normal'}")
+    print(f"threshold  {result.threshold:.3f} ({detector.threshold_source})")
+    for region in result.regions:
+        name = f"{region.defect} ({region.confidence:.0%})" if region.defect else "anomaly"
+        print(f"region     {name:24s} score {region.score:.3f}  box {region.box_xyxy}  {region.area_px} px")
+    print(f"overlay    {out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

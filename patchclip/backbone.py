@@ -1,0 +1,218 @@
+"""The only file that runs open_clip: pixels -> [CLS], dense and patch tokens; prompts -> embeddings.
+
+Shapes: B images, a grid of gh x gw patches, N = gh * gw, width D, embedding E.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import open_clip
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from .models import LoadedModel, weights_sha256
+from .windows import window_indices
+
+DENSE_ATTENTIONS = ("qk", "qq", "kk", "vv")
+_PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+#: Window sequences that go through the transformer at once.
+_WINDOW_CHUNK = 256
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """All outputs of one forward.
+
+    Attributes:
+        cls: (B, E), the image embedding of `encode_image`, not normalised.
+        dense: (B, gh, gw, E), text-aligned patch embeddings, not normalised.
+        layers: (B, gh, gw, D) for each layer asked for.
+    """
+
+    cls: torch.Tensor
+    dense: torch.Tensor
+    layers: tuple[torch.Tensor, ...]
+
+
+def default_precision(device: torch.device) -> str:
+    """bf16 where the processor computes in it, by its flags; else fp32."""
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    return "bf16" if torch.cpu._is_avx512_bf16_supported() else "fp32"
+
+
+def run_tower(
+    visual: Any, pixels: torch.Tensor, positions: torch.Tensor, *, layers: Sequence[int], dense_attention: str
+) -> Tokens:
+    """One forward of open_clip's ViT that keeps everything.
+
+    Args:
+        pixels: (B, 3, gh * patch, gw * patch), normalised.
+        positions: (gh, gw, D) of the patches.
+        layers: blocks, counted from 1, whose output to keep; the last one passes `ln_post` (as WinCLIP's do).
+        dense_attention: "qk" runs the last block as it is. "qq", "kk" and "vv" let its patch tokens attend by
+            their own similarity and drop its residual and its feed-forward (ClearCLIP, arXiv 2407.12442); [CLS]
+            keeps the ordinary block, as one query row.
+    """
+    x = visual.conv1(pixels)  # (B, D, gh, gw)
+    batch, width, gh, gw = x.shape
+    x = x.flatten(2).transpose(1, 2) + positions.view(1, gh * gw, width)  # (B, N, D)
+    cls = (visual.class_embedding + visual.positional_embedding[0]).expand(batch, 1, -1)
+    x = visual.ln_pre(torch.cat([cls.to(x.dtype), x], 1))  # (B, 1 + N, D)
+    blocks, kept = visual.transformer.resblocks, {}
+    plain = len(blocks) if dense_attention == "qk" else len(blocks) - 1
+    for depth in range(plain):
+        x = blocks[depth](x)
+        if depth + 1 in layers:
+            kept[depth + 1] = x[:, 1:]
+    if dense_attention == "qk":
+        dense = x[:, 1:]
+    else:
+        last_in_bank = len(blocks) in layers or visual.pool_type == "avg"
+        dense, x = _last_block(blocks[-1], x, dense_attention, whole=last_in_bank)
+        kept[len(blocks)] = x[:, 1:]
+    if len(blocks) in layers:
+        kept[len(blocks)] = visual.ln_post(kept[len(blocks)])
+    grid = tuple(kept[depth].unflatten(1, (gh, gw)) for depth in layers)
+    return Tokens(_pool(visual, x), (visual.ln_post(dense) @ visual.proj).unflatten(1, (gh, gw)), grid)
+
+
+def _last_block(block: Any, x: torch.Tensor, dense_attention: str, *, whole: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Self-self attention for the patches and the ordinary block for [CLS] (for all tokens if `whole`)."""
+    projected = F.linear(block.ln_1(x), block.attn.in_proj_weight, block.attn.in_proj_bias)
+    heads = projected.unflatten(2, (3, block.attn.num_heads, -1)).permute(2, 0, 3, 1, 4)
+    q, k, v = heads.unbind(0)  # (B, heads, 1 + N, D / heads) each
+    own = {"qq": q, "kk": k, "vv": v}[dense_attention]
+    mixed = F.scaled_dot_product_attention(own[:, :, 1:], own, v)
+    dense = block.ls_1(block.attn.out_proj(mixed.transpose(1, 2).flatten(2)))  # (B, N, D)
+    rows = slice(None) if whole else slice(0, 1)
+    mixed = F.scaled_dot_product_attention(q[:, :, rows], k, v)
+    x = x[:, rows] + block.ls_1(block.attn.out_proj(mixed.transpose(1, 2).flatten(2)))
+    return dense, x + block.ls_2(block.mlp(block.ln_2(x)))
+
+
+def _pool(visual: Any, x: torch.Tensor) -> torch.Tensor:
+    """(B, 1 + N, D) after the last block -> (B, E), as open_clip pools it."""
+    if visual.pool_type == "avg":
+        if visual.final_ln_after_pool:
+            return visual.ln_post(x[:, 1:].mean(1)) @ visual.proj
+        return visual.ln_post(x)[:, 1:].mean(1) @ visual.proj
+    return visual.ln_post(x[:, 0]) @ visual.proj
+
+
+def run_text(clip: Any, ids: torch.Tensor) -> torch.Tensor:
+    """`encode_text` on the columns in use only, where the text tower is causal: (P, context) ids -> (P, E)."""
+    if not isinstance(clip, open_clip.CLIP) or clip.text_pool_type != "argmax":
+        return clip.encode_text(ids)
+    length = int((ids != 0).sum(1).max())
+    ids = ids[:, :length]
+    x = clip.token_embedding(ids) + clip.positional_embedding[:length]
+    x = clip.transformer(x, attn_mask=clip.attn_mask[:length, :length])
+    x = clip.ln_final(x)[torch.arange(len(ids), device=ids.device), ids.argmax(-1)]
+    projection = clip.text_projection
+    return projection(x) if isinstance(projection, nn.Linear) else x @ projection
+
+
+class Backbone:
+    """A CLIP on a device, in a precision.
+
+    Args:
+        model: from `models.load_model`; it is moved and cast in place.
+        dense_attention: one of `DENSE_ATTENTIONS`; None takes what the model was trained with, "qq" otherwise.
+
+    Attributes:
+        patch: side of a patch in pixels. image_size: the side it was trained at. depth: number of blocks.
+        mean, std: (3, 1, 1) float32.
+    """
+
+    def __init__(self, model: LoadedModel, *, device: torch.device, precision: str, dense_attention: str | None = None):
+        self.model = model
+        self.device = device
+        self.precision = precision
+        self.dense_attention = dense_attention or model.about.get("dense_attention", "qq")
+        visual: Any = model.clip.visual
+        custom = not isinstance(visual.transformer.resblocks[-1], open_clip.transformer.ResidualAttentionBlock)
+        if custom and self.dense_attention != "qk":
+            self.dense_attention = "qk"
+        self.patch = visual.patch_size[0]
+        self.image_size = visual.image_size[0]
+        self.depth = len(visual.transformer.resblocks)
+        self.mean = torch.tensor(model.mean, device=device).view(3, 1, 1)
+        self.std = torch.tensor(model.std, device=device).view(3, 1, 1)
+        self._clip: Any = model.clip.to(device, _PRECISIONS[precision])
+        #: at which names of defects are told apart: the model's own, as it was trained with
+        self.naming_temperature = float(
+            model.about.get("temperature", 1 / self._clip.logit_scale.detach().float().exp())
+        )
+        self._positions: dict[tuple[int, int], torch.Tensor] = {}
+
+    @cached_property
+    def weights_sha256(self) -> str:
+        """Identity of the weights, see `models.weights_sha256`."""
+        return weights_sha256(self._clip)
+
+    def positions(self, grid_hw: tuple[int, int]) -> torch.Tensor:
+        """Position embeddings of the patches on any grid, by bicubic interpolation: (gh, gw, D)."""
+        if grid_hw not in self._positions:
+            visual = self._clip.visual
+            trained = visual.positional_embedding[1:].view(*visual.grid_size, -1)
+            if grid_hw != tuple(visual.grid_size):
+                image = trained.float().permute(2, 0, 1)[None]
+                image = F.interpolate(image, grid_hw, mode="bicubic", antialias=True)
+                trained = image[0].permute(1, 2, 0).to(trained.dtype)
+            self._positions[grid_hw] = trained.contiguous()
+        return self._positions[grid_hw]
+
+    @torch.inference_mode()
+    def encode(self, pixels: torch.Tensor, layers: Sequence[int] = ()) -> Tokens:
+        """One forward: (B, 3, h, w) float32 normalised, sides multiples of the patch -> float32 `Tokens`."""
+        visual = self._clip.visual
+        pixels = pixels.to(visual.conv1.weight.dtype)
+        grid_hw = (pixels.shape[2] // self.patch, pixels.shape[3] // self.patch)
+        tokens = run_tower(visual, pixels, self.positions(grid_hw), layers=layers, dense_attention=self.dense_attention)
+        return Tokens(tokens.cls.float(), tokens.dense.float(), tuple(layer.float() for layer in tokens.layers))
+
+    @torch.inference_mode()
+    def encode_windows(self, pixels: torch.Tensor, sides: Sequence[int]) -> list[torch.Tensor]:
+        """WinCLIP's window embeddings: each window is a sequence of its own, [CLS] first.
+
+        The tokens are taken after the position embedding and before `ln_pre`.
+
+        Args:
+            pixels: (B, 3, h, w) float32 normalised.
+            sides: of the windows, in tokens.
+
+        Returns:
+            For each side, (B, rows, columns, E) float32, not normalised.
+        """
+        visual = self._clip.visual
+        x = visual.conv1(pixels.to(visual.conv1.weight.dtype))  # (B, D, gh, gw)
+        batch, width, gh, gw = x.shape
+        x = x.flatten(2).transpose(1, 2) + self.positions((gh, gw)).view(1, gh * gw, width)  # (B, N, D)
+        cls = (visual.class_embedding + visual.positional_embedding[0]).to(x.dtype)
+        embeddings = []
+        for side in sides:
+            indices = window_indices((gh, gw), side, x.device)  # (windows, tokens of a window)
+            sequences = x[:, indices].flatten(0, 1)  # (B * windows, tokens, D)
+            parts = []
+            for chunk in sequences.split(_WINDOW_CHUNK):
+                start = cls.expand(len(chunk), 1, width)
+                parts.append(_pool(visual, visual.transformer(visual.ln_pre(torch.cat([start, chunk], 1)))))
+            rows = gh - min(side, gh) + 1
+            embeddings.append(torch.cat(parts).view(batch, rows, -1, visual.output_dim).float())
+        return embeddings
+
+    @torch.inference_mode()
+    def encode_text(self, prompts: Sequence[str]) -> torch.Tensor:
+        """(P, E) float32, not normalised."""
+        parts = []
+        for start in range(0, len(prompts), 256):
+            ids = self.model.tokenizer(list(prompts[start : start + 256])).to(self.device)
+            parts.append(run_text(self._clip, ids).float())
+        return torch.cat(parts)

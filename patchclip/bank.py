@@ -1,0 +1,177 @@
+"""Memory banks of patch vectors: nearest neighbours in exact blocked matrix products, greedy coreset, classes.
+
+A class has one bank for each kind of vector. A test image's class is unknown: it is compared with every class, and
+belongs to the one whose patches are nearest on average.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from tqdm import tqdm
+
+#: Rows of one image: bank name -> slice, of its class's banks.
+Rows = dict[str, slice]
+
+#: A block of similarities takes at most so much memory.
+_BLOCK_BYTES = 32 * 1024 * 1024
+
+
+class PatchBank:
+    """Vectors of normal patches.
+
+    Args:
+        vectors: (N, D) float32, on the device that answers.
+    """
+
+    def __init__(self, vectors: torch.Tensor):
+        self.vectors = vectors.contiguous()
+        self._half_norms = 0.5 * vectors.square().sum(1)  # (N,)
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def nearest(self, queries: torch.Tensor, *, skip: slice | None = None) -> torch.Tensor:
+        """Squared Euclidean distance of each query to its nearest vector; exactly 0 for a vector of the bank.
+
+        Args:
+            queries: (M, D) float32.
+            skip: rows of the bank that do not count (a query's own image, when leaving one out).
+
+        Returns:
+            (M,) float32.
+
+        Raises:
+            ValueError: no vector is left to compare with.
+        """
+        parts = [(0, len(self))] if skip is None else [(0, skip.start), (skip.stop, len(self))]
+        if not any(start < stop for start, stop in parts):
+            raise ValueError("the bank has no vectors to compare with")
+        best = torch.full((len(queries),), float("-inf"), device=queries.device)
+        index = torch.zeros(len(queries), dtype=torch.long, device=queries.device)
+        block = max(256, _BLOCK_BYTES // 4 // max(1, len(queries)))
+        for start, stop in parts:
+            for row in range(start, stop, block):
+                rows = slice(row, min(row + block, stop))
+                # largest q.b - |b|^2 / 2 is smallest |q - b|^2
+                closeness = torch.addmm(-self._half_norms[rows], queries, self.vectors[rows].T)  # (M, block)
+                value, where = closeness.max(1)
+                index = torch.where(value > best, where + row, index)
+                best = torch.maximum(best, value)
+        return (queries - self.vectors[index]).square().sum(1)
+
+    def coreset(self, count: int, *, seed: int = 0, progress: bool = True) -> torch.Tensor:
+        """Indices of a greedy k-centre subset (PatchCore, arXiv 2106.08265, algorithm 1).
+
+        Distances are taken on a random projection to 128 dimensions where the vectors are longer.
+
+        Args:
+            count: size of the subset; at least the number of vectors keeps all.
+            progress: show a bar on a terminal.
+
+        Returns:
+            (count,) int64, ascending.
+        """
+        total, width = self.vectors.shape
+        if count >= total:
+            return torch.arange(total)
+        generator = torch.Generator().manual_seed(seed)
+        points = self.vectors
+        if width > 128:
+            points = points @ (torch.randn(width, 128, generator=generator) / 128**0.5).to(points.device)
+        squares = points.square().sum(1)
+        current = int(torch.randint(total, (1,), generator=generator))
+        chosen = [current]
+        farthest = torch.full((total,), float("inf"), device=points.device)
+        for _ in tqdm(range(count - 1), "coreset", disable=None if progress else True, leave=False):
+            distance = torch.addmv(squares, points, points[current], alpha=-2) + squares[current]
+            farthest = torch.minimum(farthest, distance)
+            farthest[current] = float("-inf")
+            current = int(farthest.argmax())
+            chosen.append(current)
+        return torch.tensor(sorted(chosen))
+
+
+@dataclass(frozen=True)
+class Memory:
+    """The banks of every class.
+
+    Attributes:
+        classes: names in the order of `banks`; (None,) when fitted without classes.
+        banks: one dict for each class, bank name -> PatchBank.
+    """
+
+    classes: tuple[str | None, ...]
+    banks: tuple[dict[str, PatchBank], ...]
+
+    def squared_distances(
+        self, vectors: Mapping[str, torch.Tensor], *, own: tuple[int, Rows] | None = None
+    ) -> tuple[dict[str, torch.Tensor], int]:
+        """Distance maps of one image to its nearest class.
+
+        Args:
+            vectors: of a single image, bank name -> (1, rows, columns, D). The first bank decides on the class.
+            own: the class of the image and its rows there, which do not count (leave-one-out).
+
+        Returns:
+            bank name -> (rows, columns) squared Euclidean distances, and the number of that class.
+        """
+
+        def distances(number: int, name: str) -> torch.Tensor:
+            skip = own[1][name] if own is not None and own[0] == number else None
+            grid = vectors[name]
+            return self.banks[number][name].nearest(grid.flatten(0, 2), skip=skip).view(grid.shape[1:3])
+
+        deciding, *rest = vectors
+        by_class = [distances(number, deciding) for number in range(len(self.banks))]
+        nearest = min(range(len(by_class)), key=lambda number: float(by_class[number].mean()))
+        return {deciding: by_class[nearest]} | {name: distances(nearest, name) for name in rest}, nearest
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """For saving: "bank.<class number>.<bank name>" -> (N, D)."""
+        return {
+            f"bank.{number}.{name}": bank.vectors
+            for number, banks in enumerate(self.banks)
+            for name, bank in banks.items()
+        }
+
+    @classmethod
+    def from_tensors(
+        cls, tensors: Mapping[str, torch.Tensor], classes: Sequence[str | None], device: torch.device
+    ) -> Memory:
+        """The inverse of `tensors`."""
+        banks: list[dict[str, PatchBank]] = [{} for _ in classes]
+        for key, vectors in tensors.items():
+            _, number, name = key.split(".", 2)
+            banks[int(number)][name] = PatchBank(vectors.to(device))
+        return cls(tuple(classes), tuple(banks))
+
+
+def build_banks(
+    images: Sequence[dict[str, torch.Tensor]], *, coreset: float, progress: bool
+) -> tuple[dict[str, PatchBank], list[Rows]]:
+    """The banks of one class.
+
+    Args:
+        images: for each image, bank name -> (N, D), N free.
+        coreset: share of the vectors to keep, in (0, 1].
+
+    Returns:
+        The banks, and which rows of them each image has.
+    """
+    banks: dict[str, PatchBank] = {}
+    rows: list[Rows] = [{} for _ in images]
+    for name in images[0]:
+        bank = PatchBank(torch.cat([image[name] for image in images]))
+        ends = torch.tensor([len(image[name]) for image in images]).cumsum(0)
+        if coreset < 1:
+            kept = bank.coreset(max(1, round(coreset * len(bank))), progress=progress)
+            bank = PatchBank(bank.vectors[kept.to(bank.vectors.device)])
+            ends = torch.searchsorted(kept, ends)  # vectors kept of the images up to here
+        starts = [0, *ends[:-1].tolist()]
+        for own, start, end in zip(rows, starts, ends.tolist(), strict=True):
+            own[name] = slice(start, end)
+        banks[name] = bank
+    return banks, rows

@@ -1,0 +1,420 @@
+"""The face of patchclip: construct, fit, calibrate, predict, save, load."""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from itertools import islice
+from typing import Any, Literal, overload
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from . import models, scoring, store
+from . import prompts as prompt_sets
+from .backbone import Backbone, default_precision
+from .bank import Memory, Rows
+from .errors import FileFormatError, ImageError, PatchclipError, WeightsUnavailableError
+from .features import Extractor, Features
+from .fitting import Normal, as_groups, gather
+from .heatmap import find_blobs, to_heatmaps
+from .image import ImageLike, load_image
+from .options import CUES, check_options
+from .pipeline import ordered_map
+from .result import Region, Result
+from .texture import whitening
+from .threshold import Threshold, from_normal_scores
+
+#: Leave-one-out looks at so many normal images at most, spread evenly.
+_LEFT_OUT_AT_MOST = 64
+
+
+class Detector:
+    """Anomaly detector on the patch tokens of a CLIP: zero-shot from the start, few-shot after `fit`.
+
+    Args:
+        model: "tiny" (embedded, nothing to download), any open_clip model with its own ViT tower, "hf-hub:org/name",
+            or "local-dir:folder".
+        pretrained: an open_clip tag or the path of a checkpoint; None is the model's default tag
+            (`models.DEFAULT_TAGS`), never random weights.
+        object_name: what the images show, as a word for the prompts ("bottle").
+        defects: names to choose from, or a mapping of name -> wordings.
+        prompts: (normal, anomalous), two lists of complete sentences in place of the composed ones.
+        states: (normal, anomalous), two lists such as "flawless {}" in place of WinCLIP's.
+        templates: sentences such as "a photo of a {}." in place of WinCLIP's.
+        recipe: "dense" is one forward; "winclip" the paper's method, to the letter.
+        cues: which of "text", "tokens" and "texture" are used, the last two once fitted. None is all three for the
+            embedded model, text and tokens for others.
+        scales: window sides in tokens for the text map; 0 is the whole image.
+        temperature: of the text probabilities; None is the model's own, else 0.07.
+        layers: blocks, counted from 1, whose tokens fill the bank.
+        dense_attention: of the last block: "qk" as trained, or self-self "qq", "kk", "vv" (`backbone.run_tower`).
+        image_size: side in pixels of the square whose area an image is resized to; None is the model's own.
+        tile: cut larger images into tiles of about so many of their pixels, each seen at `image_size`.
+        coreset: share of the bank to keep, in (0, 1].
+        rotations: 1, 2, 4 or 8 turned copies of each normal image in the bank; flips: mirrored ones too.
+        smoothing: sigma of the heatmap's Gaussian in tokens.
+        max_false_positive_rate: what `fit` sets the threshold for.
+        precision: "fp32", "bf16", or "auto" by the processor's flags.
+        device: "cpu", "cuda", ..., or "auto".
+
+    Raises:
+        ModelNotFoundError, WeightsUnavailableError: see `models.load_model`.
+        ValueError: an option outside its range.
+    """
+
+    def __init__(
+        self,
+        model: str = "tiny",
+        *,
+        pretrained: str | os.PathLike[str] | None = None,
+        object_name: str = "surface",
+        defects: Sequence[str] | Mapping[str, Sequence[str]] = prompt_sets.DEFAULT_DEFECTS,
+        prompts: tuple[Sequence[str], Sequence[str]] | None = None,
+        states: tuple[Sequence[str], Sequence[str]] | None = None,
+        templates: Sequence[str] | None = None,
+        recipe: Literal["dense", "winclip"] = "dense",
+        cues: Sequence[str] | None = None,
+        scales: Sequence[int] | None = None,
+        temperature: float | None = None,
+        layers: Sequence[int] | None = None,
+        dense_attention: str | None = None,
+        image_size: int | None = None,
+        tile: int | None = None,
+        coreset: float = 1.0,
+        rotations: int = 1,
+        flips: bool = False,
+        smoothing: float = 0.25,
+        max_false_positive_rate: float = 0.05,
+        precision: Literal["auto", "fp32", "bf16"] = "auto",
+        device: str = "auto",
+    ):
+        options = {name: value for name, value in locals().items() if name not in ("self", "device", "__class__")}
+        check_options(options)
+        best = "cuda" if torch.cuda.is_available() else "cpu"
+        place = torch.device(best if device == "auto" else device)
+        loaded = models.load_model(model, None if pretrained is None else os.fspath(pretrained))
+        resolved = default_precision(place) if precision == "auto" else precision
+        self.backbone = Backbone(loaded, device=place, precision=resolved, dense_attention=dense_attention)
+        about, depth = loaded.about, self.backbone.depth
+        default_cues = CUES if about.get("texture") and recipe == "dense" else CUES[:2]
+        default_layers = about.get("bank_layers", sorted({max(1, depth // 2), max(1, 3 * depth // 4)}))
+        wordings = prompt_sets.defect_wordings(defects)
+        if layers is not None and not all(1 <= layer <= depth for layer in layers):
+            raise ValueError(f"expected layers between 1 and {depth} for {model!r}, got {tuple(layers)}")
+        #: every option as it is in force; saved with the detector
+        self.options: dict[str, Any] = options | {
+            "pretrained": loaded.pretrained,
+            "defects": {name: list(words) for name, words in wordings.items()},
+            "cues": tuple(cues or default_cues),
+            "scales": tuple(scales or about.get("scales", (0, 2, 3))),
+            "temperature": temperature or about.get("temperature", 0.07),
+            "layers": tuple(layers or default_layers),
+            "dense_attention": self.backbone.dense_attention,
+            "image_size": image_size or self.backbone.image_size,
+            "precision": resolved,
+        }
+        self.memory_: Memory | None = None
+        #: weight of each cue in the heatmap, set by `fit`
+        self.weights_: dict[str, float] = {}
+        own_text = ("prompts", "states", "templates", "scales", "temperature", "image_size", "tile")
+        self._threshold = Threshold(0.5, "uncalibrated")
+        if "threshold" in about and recipe == "dense" and all(options[name] is None for name in own_text):
+            self._threshold = Threshold(float(about["threshold"]), "model")
+        self._extractor = Extractor(self.backbone, self.options)
+
+    # --- threshold ------------------------------------------------------------------------------------------------
+
+    @property
+    def threshold(self) -> float:
+        """Scores above it are anomalous. May be set."""
+        return self._threshold.value
+
+    @threshold.setter
+    def threshold(self, value: float) -> None:
+        if not 0 <= value <= 1:
+            raise ValueError(f"expected a threshold between 0 and 1, got {value}")
+        self._threshold = Threshold(float(value), "user")
+
+    @property
+    def threshold_source(self) -> str:
+        """ "model" (set on synthetic normal images), "uncalibrated" (0.5), "fit", "calibrate" or "user"."""
+        return self._threshold.source
+
+    @property
+    def threshold_guaranteed(self) -> bool:
+        """Whether the stated false-positive rate holds for new normal images of the same kind."""
+        return self._threshold.guaranteed
+
+    # --- fit ------------------------------------------------------------------------------------------------------
+
+    @property
+    def classes_(self) -> tuple[str, ...]:
+        """Names of the classes it was fitted with; empty without."""
+        return tuple(name for name in (self.memory_.classes if self.memory_ else ()) if name is not None)
+
+    def fit(
+        self, images: Sequence[ImageLike] | Mapping[str, Sequence[ImageLike]], *, progress: bool = True
+    ) -> Detector:
+        """Fill the banks with normal images, weigh the cues and set the threshold; forgets what was fitted before.
+
+        The weights and the threshold come from leave-one-image-out scores of the normal images (of 64 at most; for a
+        class with a single image from eight mild variations of it).
+
+        Args:
+            images: normal images, or a mapping of class -> normal images of it. One is enough.
+
+        Returns:
+            self.
+
+        Raises:
+            ImageError: an image cannot be used; the detector stays as it was.
+            ValueError: no images, or `cues` without a bank.
+        """
+        if not set(self.options["cues"]) & {"tokens", "texture"}:
+            raise ValueError(f"nothing to fit with cues={self.options['cues']}: add 'tokens' or 'texture'")
+        groups = as_groups(images)
+        self.memory_, normals = gather(self._extractor, groups, progress=progress)
+        self._weigh(normals)
+        return self
+
+    def _weigh(self, normals: Sequence[Normal]) -> None:
+        """Cue weights, then the threshold, from normal images that are compared with all others."""
+        cue_maps = [self._cue_maps(features, own=own)[0] for features, _, own in normals]
+        if self.options["recipe"] == "dense":
+            spreads = {cue: float(torch.cat([maps[cue].flatten() for maps in cue_maps]).std()) for cue in cue_maps[0]}
+            self.weights_ = scoring.fusion_weights(spreads)
+        scores = []
+        for maps, (features, size_hw, _) in zip(cue_maps, normals, strict=True):
+            heatmap = self._heatmaps(self._combine(maps)[None], size_hw)[0]
+            scores.append(self._score(heatmap, maps, features))
+        self._set_threshold(np.array(scores), self.options["max_false_positive_rate"], "fit")
+
+    def calibrate(
+        self, images: Sequence[ImageLike], *, max_false_positive_rate: float = 0.01, progress: bool = True
+    ) -> Detector:
+        """Set the threshold so that new normal images exceed it at most that often; the heatmaps stay as they are.
+
+        Guaranteed (`threshold_guaranteed`) for n >= 1 / rate - 1 normal images that `fit` has not seen: 19 for
+        0.05, 99 for 0.01. With fewer it is an extrapolation, and a warning says so. Works before `fit` too.
+
+        Raises:
+            ValueError: fewer than two images, or a rate outside (0, 1).
+        """
+        (group,) = as_groups(list(images)).values()
+        scores = [result.score for result in self.predict_batch(group, progress=progress)]
+        self._set_threshold(np.array(scores), max_false_positive_rate, "calibrate")
+        return self
+
+    def _set_threshold(self, scores: np.ndarray, rate: float, source: str) -> None:
+        self._threshold = from_normal_scores(scores, rate, source)
+        needed = math.ceil(1 / rate - 1 - 1e-9)
+        if len(scores) < needed:
+            warnings.warn(
+                f"{source}: {len(scores)} normal scores cannot fix a false-positive rate of {rate:g}, which takes "
+                f"{needed}: the threshold {self.threshold:.4f} is an extrapolation",
+                stacklevel=4 if source == "fit" else 3,
+            )
+
+    # --- predict --------------------------------------------------------------------------------------------------
+
+    def predict(self, image: ImageLike) -> Result:
+        """Heatmap, score, verdict and regions of one image.
+
+        Raises:
+            ImageError: see `image.load_image`.
+        """
+        return self._results([load_image(image)])[0]
+
+    @overload
+    def predict_batch(
+        self,
+        images: Iterable[ImageLike],
+        *,
+        batch_size: int = 16,
+        progress: bool = True,
+        errors: Literal["raise"] = ...,
+    ) -> Iterator[Result]: ...
+
+    @overload
+    def predict_batch(
+        self, images: Iterable[ImageLike], *, batch_size: int = 16, progress: bool = True, errors: Literal["return"]
+    ) -> Iterator[Result | ImageError]: ...
+
+    def predict_batch(
+        self,
+        images: Iterable[ImageLike],
+        *,
+        batch_size: int = 16,
+        progress: bool = True,
+        errors: Literal["raise", "return"] = "raise",
+    ) -> Iterator[Result | ImageError]:
+        """Results in the order of the images, while later images are decoded.
+
+        Args:
+            images: any iterable; it is read as needed.
+            errors: "return" yields the `ImageError` in the place of an image that cannot be used.
+
+        Raises:
+            ImageError: with errors="raise", when that image's turn has come.
+            ValueError: batch_size below 1, or another word for errors.
+        """
+        if batch_size < 1:
+            raise ValueError(f"expected a batch size of at least 1, got {batch_size}")
+        if errors not in ("raise", "return"):
+            raise ValueError(f'expected errors="raise" or "return", got {errors!r}')
+        return self._predict_stream(images, batch_size, progress, errors == "raise")
+
+    def _predict_stream(
+        self, images: Iterable[ImageLike], batch_size: int, progress: bool, strict: bool
+    ) -> Iterator[Result | ImageError]:
+        total = len(images) if isinstance(images, Sized) else None
+        loaded = ordered_map(_try_load, images, ahead=2 * batch_size)
+        with tqdm(total=total, desc="predict", unit="img", disable=None if progress else True, leave=False) as bar:
+            while batch := list(islice(loaded, batch_size)):
+                results = iter(self._results([image for image in batch if not isinstance(image, ImageError)]))
+                for image in batch:
+                    bar.update()
+                    if isinstance(image, ImageError):
+                        if strict:
+                            raise image
+                        yield image
+                    else:
+                        yield next(results)
+
+    def _results(self, images: Sequence[np.ndarray]) -> list[Result]:
+        """Upright images -> results; images of one size share each step."""
+        features = self._extractor.features(images, for_bank=self.memory_ is not None)
+        cue_maps, numbers = [], []
+        for single in features:
+            maps, number = self._cue_maps(single)
+            cue_maps.append(maps)
+            numbers.append(number)
+        results: dict[int, Result] = {}
+        same_size: dict[tuple[int, int], list[int]] = defaultdict(list)
+        for index, image in enumerate(images):
+            same_size[(image.shape[0], image.shape[1])].append(index)
+        for size_hw, indices in same_size.items():
+            combined = torch.stack([self._combine(cue_maps[index]) for index in indices])
+            for index, heatmap in zip(indices, self._heatmaps(combined, size_hw), strict=True):
+                score = self._score(heatmap, cue_maps[index], features[index])
+                regions = self._regions(heatmap, features[index].dense[0]) if score > self.threshold else ()
+                name = self.memory_.classes[numbers[index]] if self.memory_ else None
+                results[index] = Result(score, heatmap, self.threshold, regions, name, images[index])
+        return [results[index] for index in range(len(images))]
+
+    def _cue_maps(
+        self, features: Features, *, own: tuple[int, Rows] | None = None
+    ) -> tuple[dict[str, torch.Tensor], int]:
+        """One (gh, gw) map in [0, 1] for each cue in use, and the number of the nearest class."""
+        maps = {"text": features.text[0]} if "text" in self.options["cues"] or self.memory_ is None else {}
+        if self.memory_ is None:
+            return maps, 0
+        squared, number = self.memory_.squared_distances(features.vectors, own=own)
+        if self.options["recipe"] == "winclip":
+            maps["tokens"] = scoring.winclip_few_shot_map(squared)
+        else:
+            if "tokens" in squared:
+                maps["tokens"] = scoring.token_distance(squared["tokens"])
+            if "texture" in squared:
+                maps["texture"] = scoring.texture_distance(squared["texture"], whitening()[1])
+        return maps, number
+
+    def _combine(self, maps: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """The cues' maps -> one (gh, gw) map."""
+        even = {cue: 1 / len(maps) for cue in maps}
+        return scoring.fuse(maps, self.weights_ or even)
+
+    def _heatmaps(self, maps: torch.Tensor, size_hw: tuple[int, int]) -> np.ndarray:
+        """(B, gh, gw) -> (B, H, W) float32; recipe winclip does not smooth."""
+        smoothing = 0.0 if self.options["recipe"] == "winclip" else self.options["smoothing"]
+        return to_heatmaps(maps, size_hw, smoothing).cpu().numpy()
+
+    def _score(self, heatmap: np.ndarray, maps: Mapping[str, torch.Tensor], features: Features) -> float:
+        """The heatmap's maximum, or WinCLIP's score."""
+        if self.options["recipe"] == "dense":
+            return float(heatmap.max())
+        return scoring.winclip_score(float(features.p_image) if "text" in maps else None, maps.get("tokens"))
+
+    def _regions(self, heatmap: np.ndarray, dense: torch.Tensor) -> tuple[Region, ...]:
+        """Pieces above the threshold, each named by the mean of its tokens."""
+        regions = []
+        for blob in find_blobs(heatmap, self.threshold, (dense.shape[0], dense.shape[1])):
+            name, confidence = self._extractor.name(dense[torch.from_numpy(blob.cells)].mean(0))
+            regions.append(Region(blob.box_xyxy, blob.area_px, blob.score, name, confidence))
+        return tuple(regions)
+
+    # --- save and load --------------------------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the detector, fitted or not, to one safetensors file (format: `store`). Atomic.
+
+        The backbone's weights are not in it: their name and hash are.
+        """
+        detector = {
+            "options": self.options,
+            "weights_sha256": self.backbone.weights_sha256,
+            "generation": self.backbone.model.about.get("generation"),
+            "classes": list(self.memory_.classes) if self.memory_ else None,
+            "cue_weights": self.weights_,
+            "threshold": [self._threshold.value, self._threshold.source, self._threshold.guaranteed],
+        }
+        store.save(path, self.memory_.tensors() if self.memory_ else {}, detector)
+
+    @classmethod
+    def load(
+        cls, path: str | os.PathLike[str], *, device: str = "auto", pretrained: str | os.PathLike[str] | None = None
+    ) -> Detector:
+        """Read what `save` wrote; every heatmap comes out as before.
+
+        Args:
+            device: as in the constructor.
+            pretrained: where the backbone's checkpoint is now, if it has moved.
+
+        Raises:
+            FileFormatError: not a detector file, truncated, or of a newer version.
+            WeightsUnavailableError: the backbone's weights are not to be had, or are not those it was fitted with.
+        """
+        tensors, saved = store.load(path)
+        try:
+            options = dict(saved["options"])
+            if pretrained is not None:
+                options["pretrained"] = pretrained
+            detector = cls(options.pop("model"), **options, device=device)
+            expected, classes = saved["weights_sha256"], saved["classes"]
+            weights, threshold = dict(saved["cue_weights"]), Threshold(*saved["threshold"])
+        except PatchclipError:
+            raise
+        except (KeyError, TypeError, ValueError) as error:
+            raise FileFormatError(
+                f"{path} has damaged or foreign contents ({error!r}): save the detector again"
+            ) from error
+        if detector.backbone.weights_sha256 != expected:
+            raise WeightsUnavailableError(
+                f"{path} was fitted with other weights of {detector.options['model']!r} "
+                f"(generation {saved.get('generation')}): pass pretrained= with the checkpoint it was fitted with, or fit again"
+            )
+        if classes is not None:
+            detector.memory_ = Memory.from_tensors(tensors, classes, detector.backbone.device)
+        detector.weights_, detector._threshold = weights, threshold
+        return detector
+
+    def __repr__(self) -> str:
+        fitted = (
+            "zero-shot" if self.memory_ is None else f"fitted, {sum(map(len, self.memory_.banks[0].values()))} vectors"
+        )
+        return (
+            f"Detector({self.options['model']!r}, recipe={self.options['recipe']!r}, {fitted}, "
+            f"threshold={self.threshold:.4f} ({self.threshold_source}))"
+        )
+
+
+def _try_load(image: ImageLike) -> np.ndarray | ImageError:
+    try:
+        return load_image(image)
+    except ImageError as error:
+        return error

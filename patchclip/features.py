@@ -1,0 +1,243 @@
+"""Images -> what the detector compares: a text map and, for each bank, a vector per patch, from one forward."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from . import prompts
+from .backbone import Backbone
+from .image import model_size, resize, to_pixels
+from .scoring import anomaly_probability, name_probabilities, text_map
+from .texture import describe_patches, whitening
+from .windows import harmonic_aggregate, harmonic_mean
+
+#: Images, or tiles of one, that go through the network at once.
+_CHUNK = 32
+
+#: Sides of WinCLIP's windows in tokens (arXiv 2303.14814, section 4.2).
+WINCLIP_SIDES = (2, 3)
+
+#: A defect gets a name when its probability is at least so many times that of a blind guess.
+_OPINION = 1.5
+
+
+@dataclass(frozen=True)
+class Features:
+    """Of B images on one grid.
+
+    Attributes:
+        text: (B, gh, gw), the text map.
+        dense: (B, gh, gw, E), to name regions by.
+        p_image: (B,), the probability that [CLS] gives to "damaged".
+        vectors: bank name -> (B, rows, columns, D) float32; the grid, or the windows of recipe winclip.
+    """
+
+    text: torch.Tensor
+    dense: torch.Tensor
+    p_image: torch.Tensor
+    vectors: dict[str, torch.Tensor]
+
+
+class Extractor:
+    """A backbone with the detector's options: the text embeddings are made once, when first needed.
+
+    Args:
+        options: `Detector.options`.
+    """
+
+    def __init__(self, backbone: Backbone, options: Mapping[str, Any]):
+        self.backbone = backbone
+        self.options = options
+        self._text: dict[str, torch.Tensor] = {}
+
+    def features(self, images: Sequence[np.ndarray], *, for_bank: bool) -> list[Features]:
+        """Features of each image as a batch of one; images of one model size share a forward.
+
+        Args:
+            images: (H, W, 3) uint8 each.
+            for_bank: whether the vectors that banks hold are needed too.
+        """
+        options, backbone = self.options, self.backbone
+        banks = set(options["cues"]) if for_bank else set()
+        groups: dict[tuple[tuple[int, int], tuple[int, int]], list[int]] = defaultdict(list)
+        for index, image in enumerate(images):
+            groups[self.plan(image.shape[:2])].append(index)
+        out: dict[int, Features] = {}
+        for (size_hw, tiles_hw), indices in groups.items():
+            resized = [resize(images[index], size_hw, backbone.model.interpolation) for index in indices]
+            pixels = to_pixels(resized, backbone.mean, backbone.std)
+            if options["recipe"] == "winclip":
+                batch = extract_winclip(backbone, pixels, self.states(), temperature=options["temperature"])
+                if "tokens" not in banks:
+                    batch.vectors.clear()
+            else:
+                batch = extract_dense(
+                    backbone,
+                    pixels,
+                    self.states(),
+                    tiles_hw=tiles_hw,
+                    scales=options["scales"],
+                    temperature=options["temperature"],
+                    layers=options["layers"] if "tokens" in banks else (),
+                    texture_scale=whitening()[0].to(pixels.device) if "texture" in banks else None,
+                )
+            for place, index in enumerate(indices):
+                out[index] = select(batch, place)
+        return [out[index] for index in range(len(images))]
+
+    def plan(self, image_hw: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
+        """What an image is resized to, in pixels, and into how many tiles (rows, columns) it is then cut."""
+        side, patch, tile = self.options["image_size"], self.backbone.patch, self.options["tile"]
+        if tile is None or max(image_hw) <= tile:
+            return model_size(image_hw, side, patch, squash=self.options["recipe"] == "winclip"), (1, 1)
+        rows, columns = math.ceil(image_hw[0] / tile), math.ceil(image_hw[1] / tile)
+        height, width = model_size((image_hw[0] // rows, image_hw[1] // columns), side, patch, squash=False)
+        return (rows * height, columns * width), (rows, columns)
+
+    def states(self) -> torch.Tensor:
+        """(2, E) embeddings of normal and anomalous, each the mean of its prompts."""
+        if "states" not in self._text:
+            own = self.options
+            sentences = own["prompts"]
+            if sentences is None:
+                templates = own["templates"] or prompts.TEMPLATES
+                states = own["states"] or (prompts.NORMAL_STATES, prompts.ANOMALOUS_STATES)
+                sentences = [prompts.compose(words, templates, own["object_name"]) for words in states]
+            self._text["states"] = torch.stack([self.backbone.encode_text(list(group)).mean(0) for group in sentences])
+        return self._text["states"]
+
+    def name(self, token: torch.Tensor) -> tuple[str | None, float | None]:
+        """The defect that a dense token (E,) looks like, and its probability; None where the text has no opinion."""
+        names = list(self.options["defects"])
+        if not names:
+            return None, None
+        if "names" not in self._text:
+            wordings = self.options["defects"].values()
+            sentences = [prompts.defect_prompts(words, self.options["object_name"]) for words in wordings]
+            embedded = self.backbone.encode_text([sentence for group in sentences for sentence in group])
+            groups = embedded.split([len(group) for group in sentences])
+            self._text["names"] = torch.stack([group.mean(0) for group in groups])
+        probabilities = name_probabilities(token, self._text["names"], self.backbone.naming_temperature)
+        best = int(probabilities.argmax())
+        confidence = float(probabilities[best])
+        if len(names) > 1 and confidence < _OPINION / len(names):
+            return None, None
+        return names[best], confidence
+
+
+def extract_dense(
+    backbone: Backbone,
+    pixels: torch.Tensor,
+    states: torch.Tensor,
+    *,
+    tiles_hw: tuple[int, int],
+    scales: Sequence[int],
+    temperature: float,
+    layers: Sequence[int],
+    texture_scale: torch.Tensor | None,
+) -> Features:
+    """Recipe "dense": everything from one forward.
+
+    Args:
+        pixels: (B, 3, h, w) normalised.
+        states: (2, E) text embeddings, normal and anomalous.
+        tiles_hw: cut every image into so many tiles, each a forward of its own.
+        layers: blocks whose tokens make the bank "tokens": unit length each, then side by side; none for no bank.
+        texture_scale: (39,) what each value of the texture descriptor is divided by; None for no bank "texture".
+    """
+    tiled = _cut(pixels, tiles_hw)
+    if len(tiled) > _CHUNK:
+        parts = [
+            extract_dense(
+                backbone,
+                chunk,
+                states,
+                tiles_hw=(1, 1),
+                scales=scales,
+                temperature=temperature,
+                layers=layers,
+                texture_scale=texture_scale,
+            )
+            for chunk in tiled.split(_CHUNK)
+        ]
+        features = _concatenate(parts)
+    else:
+        tokens = backbone.encode(tiled, layers)
+        vectors = {}
+        if layers:
+            unit = [F.normalize(layer, dim=-1) for layer in tokens.layers]
+            vectors["tokens"] = torch.cat(unit, -1) / len(unit) ** 0.5  # unit length again
+        if texture_scale is not None:
+            rgb = tiled * backbone.std + backbone.mean
+            vectors["texture"] = describe_patches(rgb, backbone.patch) / texture_scale
+        text = text_map(tokens.cls, tokens.dense, states, scales=scales, temperature=temperature)
+        features = Features(text, tokens.dense, anomaly_probability(tokens.cls, states, temperature), vectors)
+    if tiles_hw == (1, 1):
+        return features
+    return Features(
+        _join(features.text, tiles_hw),
+        _join(features.dense, tiles_hw),
+        features.p_image.view(len(pixels), -1).amax(1),
+        {name: _join(vectors, tiles_hw) for name, vectors in features.vectors.items()},
+    )
+
+
+def extract_winclip(backbone: Backbone, pixels: torch.Tensor, states: torch.Tensor, *, temperature: float) -> Features:
+    """Recipe "winclip": every window a sequence of its own; the banks are "patches", "windows_2" and "windows_3"."""
+    tokens = backbone.encode(pixels, (backbone.depth,))
+    windows = backbone.encode_windows(pixels, WINCLIP_SIDES)
+    (patches,) = tokens.layers  # (B, gh, gw, D), after ln_post
+    grid_hw = (patches.shape[1], patches.shape[2])
+    p_image = anomaly_probability(tokens.cls, states, temperature)
+    maps = [harmonic_aggregate(anomaly_probability(w, states, temperature), grid_hw) for w in windows]
+    text = harmonic_mean([p_image[:, None, None], *maps])
+    vectors = {"patches": F.normalize(patches, dim=-1)}
+    for side, embeddings in zip(WINCLIP_SIDES, windows, strict=True):
+        vectors[f"windows_{side}"] = F.normalize(embeddings, dim=-1)
+    return Features(text, tokens.dense, p_image, vectors)
+
+
+def select(features: Features, index: int) -> Features:
+    """The features of one image of the batch, as a batch of one."""
+    part = slice(index, index + 1)
+    return replace(
+        features,
+        text=features.text[part],
+        dense=features.dense[part],
+        p_image=features.p_image[part],
+        vectors={name: vectors[part] for name, vectors in features.vectors.items()},
+    )
+
+
+def _concatenate(parts: Sequence[Features]) -> Features:
+    return Features(
+        torch.cat([part.text for part in parts]),
+        torch.cat([part.dense for part in parts]),
+        torch.cat([part.p_image for part in parts]),
+        {name: torch.cat([part.vectors[name] for part in parts]) for name in parts[0].vectors},
+    )
+
+
+def _cut(pixels: torch.Tensor, tiles_hw: tuple[int, int]) -> torch.Tensor:
+    """(B, 3, h, w) -> (B * tiles, 3, h / rows, w / columns), the tiles of an image row by row."""
+    if tiles_hw == (1, 1):
+        return pixels
+    rows, columns = tiles_hw
+    batch, channels, height, width = pixels.shape
+    tiles = pixels.view(batch, channels, rows, height // rows, columns, width // columns)
+    return tiles.permute(0, 2, 4, 1, 3, 5).flatten(0, 2)
+
+
+def _join(tiles: torch.Tensor, tiles_hw: tuple[int, int]) -> torch.Tensor:
+    """(B * tiles, gh, gw, ...) -> (B, rows * gh, columns * gw, ...): the inverse of `_cut` on the grid."""
+    rows, columns = tiles_hw
+    grid = tiles.unflatten(0, (-1, rows, columns))  # (B, rows, columns, gh, gw, ...)
+    return grid.transpose(2, 3).flatten(3, 4).flatten(1, 2)

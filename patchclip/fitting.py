@@ -1,0 +1,88 @@
+"""Normal images -> memory banks, and the same images again as if the memory had never seen them."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from .bank import Memory, Rows, build_banks
+from .features import Extractor, Features
+from .image import ImageLike, augmented, calibration_views, load_image
+
+#: Leave-one-out looks at so many normal images at most, spread evenly.
+_LEFT_OUT_AT_MOST = 64
+
+
+class Normal(NamedTuple):
+    """A normal image to weigh cues and set the threshold by.
+
+    Attributes:
+        features: of the image; size_hw: of the image.
+        own: its class's number and its rows of the banks there, which must not count; None for a variation of the
+            only image of a class, which is compared with that image.
+    """
+
+    features: Features
+    size_hw: tuple[int, int]
+    own: tuple[int, Rows] | None
+
+
+def as_groups(images: Sequence[ImageLike] | Mapping[str, Sequence[ImageLike]]) -> dict[str | None, list[ImageLike]]:
+    """class -> images; the class is None without a mapping.
+
+    Raises:
+        ValueError: no images, a class without any, or a single image in place of a list.
+    """
+    if isinstance(images, (str, bytes, os.PathLike, np.ndarray, torch.Tensor)):
+        raise ValueError(f"expected a list of images or a mapping of class -> images, got one {type(images).__name__}")
+    named = images.items() if isinstance(images, Mapping) else [(None, images)]
+    groups: dict[str | None, list[ImageLike]] = {name: list(group) for name, group in named}
+    for name, group in groups.items():
+        if not group:
+            raise ValueError(f"expected at least one normal image{f' for class {name!r}' if name else ''}, got none")
+    if not groups:
+        raise ValueError("expected at least one class with a normal image, got none")
+    return groups
+
+
+def gather(
+    extractor: Extractor, groups: Mapping[str | None, Sequence[ImageLike]], *, progress: bool
+) -> tuple[Memory, list[Normal]]:
+    """The banks of every class, and the normal images to judge them by.
+
+    Raises:
+        ImageError: an image cannot be used.
+    """
+    options = extractor.options
+    total = sum(len(group) for group in groups.values())
+    step = math.ceil(total / _LEFT_OUT_AT_MOST)
+    banks, normals = [], []
+    with tqdm(total=total, desc="fit", unit="img", disable=None if progress else True, leave=False) as bar:
+        for number, group in enumerate(groups.values()):
+            vectors, kept = [], []
+            for place, image in enumerate(group):
+                upright = load_image(image)
+                copies = augmented(upright, options["rotations"], options["flips"])
+                features = extractor.features(copies, for_bank=True)
+                vectors.append(_merge_copies(features))
+                if len(group) == 1:
+                    views = extractor.features(calibration_views(upright), for_bank=True)
+                    normals += [Normal(view, upright.shape[:2], None) for view in views]
+                elif place % step == 0:
+                    kept.append((place, features[0], upright.shape[:2]))
+                bar.update()
+            class_banks, rows = build_banks(vectors, coreset=options["coreset"], progress=progress)
+            banks.append(class_banks)
+            normals += [Normal(features, size_hw, (number, rows[place])) for place, features, size_hw in kept]
+    return Memory(tuple(groups), tuple(banks)), normals
+
+
+def _merge_copies(copies: Sequence[Features]) -> dict[str, torch.Tensor]:
+    """The bank vectors of an image and its turned copies: bank name -> (N, D)."""
+    return {name: torch.cat([copy.vectors[name].flatten(0, 2) for copy in copies]) for name in copies[0].vectors}

@@ -1,0 +1,87 @@
+"""Maps on the token grid -> heatmaps in pixels -> regions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+#: Smoothing happens on a grid this many times finer than the tokens, before the last step to the image's size:
+#: the same picture as smoothing at full size, at a cost that does not grow with the image.
+_FINE = 4
+
+
+def to_heatmaps(maps: torch.Tensor, size_hw: tuple[int, int], smoothing: float) -> torch.Tensor:
+    """Bilinear to the image's size, with Gaussian smoothing.
+
+    Args:
+        maps: (B, gh, gw).
+        size_hw: of the upright images.
+        smoothing: sigma in tokens; 0 for none.
+
+    Returns:
+        (B, H, W) float32 within the range of each map, on the maps' device.
+    """
+    maps = maps[:, None].float()
+    if smoothing > 0:
+        gh, gw = maps.shape[2:]
+        maps = F.interpolate(maps, (gh * _FINE, gw * _FINE), mode="bilinear")
+        maps = _smooth(maps, smoothing * _FINE)
+    return F.interpolate(maps, size_hw, mode="bilinear")[:, 0]
+
+
+def _smooth(maps: torch.Tensor, sigma: float) -> torch.Tensor:
+    """Separable Gaussian with replicated borders: (B, 1, h, w) -> the same."""
+    radius = max(1, round(3 * sigma))
+    offsets = torch.arange(-radius, radius + 1, dtype=maps.dtype, device=maps.device)
+    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
+    kernel = kernel / kernel.sum()
+    padded = F.pad(maps, (radius,) * 4, mode="replicate")
+    return F.conv2d(F.conv2d(padded, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))
+
+
+@dataclass(frozen=True)
+class Blob:
+    """A connected piece above the threshold.
+
+    Attributes:
+        box_xyxy: in pixels, exclusive end; area_px; score: its highest value.
+        cells: (gh, gw) bool, the tokens whose middle lies in it, and the one under its highest point.
+    """
+
+    box_xyxy: tuple[int, int, int, int]
+    area_px: int
+    score: float
+    cells: np.ndarray
+
+
+def find_blobs(heatmap: np.ndarray, threshold: float, grid_hw: tuple[int, int]) -> list[Blob]:
+    """Connected components (8-neighbourhood) of the heatmap above the threshold, highest first.
+
+    Args:
+        heatmap: (H, W) float32.
+    """
+    above = heatmap > threshold
+    if not above.any():
+        return []
+    import cv2
+    from scipy import ndimage
+
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(above.view(np.uint8), connectivity=8)
+    numbers = range(1, count)
+    peaks = ndimage.maximum_position(heatmap, labels, numbers)
+    height, width = heatmap.shape
+    gh, gw = grid_hw
+    rows = ((np.arange(gh) + 0.5) * height / gh).astype(int)
+    columns = ((np.arange(gw) + 0.5) * width / gw).astype(int)
+    at_middles = labels[np.ix_(rows, columns)]  # (gh, gw)
+    blobs = []
+    for number, (row, column) in zip(numbers, peaks, strict=True):
+        left, top, across, down, area = (int(value) for value in stats[number])
+        cells = at_middles == number
+        cells[min(row * gh // height, gh - 1), min(column * gw // width, gw - 1)] = True
+        box = (left, top, left + across, top + down)
+        blobs.append(Blob(box, area, float(heatmap[row, column]), cells))
+    return sorted(blobs, key=lambda blob: -blob.score)

@@ -1,0 +1,268 @@
+"""Which model a name means: the embedded one, an open_clip name, "hf-hub:..." or "local-dir:..."."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import logging
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
+
+import open_clip
+import torch
+from torch import nn
+
+from .errors import ModelNotFoundError, WeightsUnavailableError
+
+#: The embedded model.
+TINY = "tiny"
+ASSETS = Path(__file__).parent / "assets"
+
+#: The weights that `pretrained=None` means; for other names it is the last tag that open_clip lists.
+DEFAULT_TAGS = {
+    "ViT-B-32": "laion2b_s34b_b79k",
+    "ViT-B-16": "laion2b_s34b_b88k",
+    "ViT-B-16-plus-240": "laion400m_e31",
+    "ViT-L-14": "laion2b_s32b_b82k",
+    "ViT-L-14-336": "openai",
+    "ViT-H-14": "laion2b_s32b_b79k",
+    "ViT-g-14": "laion2b_s34b_b88k",
+    "ViT-bigG-14": "laion2b_s39b_b160k",
+}
+
+_CONNECT_TIMEOUT_S = 3.0
+
+_REMEDY = (
+    'pass pretrained="path/to/checkpoint.safetensors" with weights that you have on disk, '
+    'or use the embedded model, Detector("tiny")'
+)
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A CLIP ready to run, in float32 on the CPU.
+
+    Attributes:
+        name, pretrained: how to load it again ("tiny" has pretrained None).
+        mean, std: of the preprocessing, for RGB in [0, 1].
+        interpolation: "bicubic" or "bilinear".
+        about: the "patchclip" section of a local-dir configuration (attention, layers, temperature, threshold).
+    """
+
+    name: str
+    pretrained: str | None
+    clip: Any
+    tokenizer: Callable[[list[str]], torch.Tensor]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    interpolation: str
+    about: dict[str, Any] = field(default_factory=dict)
+
+
+def load_model(name: str, pretrained: str | None = None) -> LoadedModel:
+    """Load a model with its weights; never with random ones.
+
+    Args:
+        name: "tiny", an open_clip name, "hf-hub:org/name", or "local-dir:folder" as `patchclip.pretrain` writes it.
+        pretrained: for an open_clip name, a tag or the path of a checkpoint; None means `default_tag(name)`.
+
+    Raises:
+        ModelNotFoundError: unknown name, or an image tower other than open_clip's own ViT.
+        WeightsUnavailableError: unknown tag, no such file, a file that does not fit, or no network.
+    """
+    with _no_side_effects():
+        return _load(name, pretrained)
+
+
+def _load(name: str, pretrained: str | None) -> LoadedModel:
+    if name == TINY or name.startswith("local-dir:"):
+        if pretrained is not None:
+            raise ModelNotFoundError(f"{name!r} brings its own weights: leave out pretrained={pretrained!r}")
+        return _load_folder(name, ASSETS / "tiny" if name == TINY else Path(name.removeprefix("local-dir:")))
+    if name.startswith("hf-hub:"):
+        if pretrained is not None:
+            raise ModelNotFoundError(f"{name!r} brings its own weights: leave out pretrained={pretrained!r}")
+        with _offline_unless_reachable():
+            return _loaded(name, None, _create(name, None, quick_gelu=False), open_clip.get_tokenizer(name))
+    if name not in open_clip.list_models():
+        raise ModelNotFoundError(_unknown(name))
+    if "timm_model_name" in open_clip.get_model_config(name)["vision_cfg"]:
+        raise ModelNotFoundError(_unsupported(name, "a timm tower"))
+    if pretrained is not None and (Path(pretrained).suffix or "/" in pretrained or Path(pretrained).exists()):
+        return _loaded(name, pretrained, _create_from_file(name, Path(pretrained)), open_clip.get_tokenizer(name))
+    pretrained = pretrained or default_tag(name)
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    if pretrained not in tags:
+        raise WeightsUnavailableError(
+            f"no weights {pretrained!r} for {name!r}; known tags: {', '.join(tags) or 'none'}; or {_REMEDY}"
+        )
+    quick_gelu = bool(open_clip.get_pretrained_cfg(name, pretrained).get("quick_gelu", False))
+    with _offline_unless_reachable():
+        clip = _create(name, pretrained, quick_gelu=quick_gelu)
+        return _loaded(name, pretrained, clip, open_clip.get_tokenizer(name))
+
+
+def default_tag(name: str) -> str:
+    """The tag that `pretrained=None` means.
+
+    Raises:
+        WeightsUnavailableError: open_clip lists no weights for this name.
+    """
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    if not tags:
+        raise WeightsUnavailableError(f"open_clip lists no weights for {name!r}: {_REMEDY}")
+    return DEFAULT_TAGS.get(name, tags[-1])
+
+
+def weights_sha256(model: nn.Module) -> str:
+    """Hash of all weights by name, rounded to bfloat16: the same in every precision a detector runs in."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        rounded = tensor.detach().to("cpu", torch.bfloat16).contiguous()
+        digest.update(rounded.view(torch.int16).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _loaded(
+    name: str,
+    pretrained: str | None,
+    clip: Any,
+    tokenizer: Callable[[list[str]], torch.Tensor],
+    about: dict[str, Any] | None = None,
+) -> LoadedModel:
+    visual = clip.visual
+    if not isinstance(visual, open_clip.transformer.VisionTransformer):
+        raise ModelNotFoundError(_unsupported(name, type(visual).__name__))
+    if visual.attn_pool is not None:
+        raise ModelNotFoundError(_unsupported(name, "a ViT with attention pooling"))
+    preprocess = open_clip.get_model_preprocess_cfg(clip)
+    return LoadedModel(
+        name,
+        pretrained,
+        clip.eval().requires_grad_(False),
+        tokenizer,
+        tuple(preprocess.get("mean", open_clip.OPENAI_DATASET_MEAN)),
+        tuple(preprocess.get("std", open_clip.OPENAI_DATASET_STD)),
+        preprocess.get("interpolation", "bicubic"),
+        about or {},
+    )
+
+
+def _create(name: str, pretrained: str | None, *, quick_gelu: bool) -> nn.Module:
+    """open_clip's own download, with its failures put into words."""
+    try:
+        return open_clip.create_model(
+            name, pretrained, force_quick_gelu=quick_gelu, require_pretrained=True, precision="fp32"
+        )
+    except Exception as error:  # every hub client raises its own kinds
+        cause = str(error).strip().split("\n")[0]
+        tag = f" with tag {pretrained!r}" if pretrained else ""
+        raise WeightsUnavailableError(
+            f"the weights of {name!r}{tag} could not be downloaded ({cause}): check the network, {_REMEDY}"
+        ) from error
+
+
+@contextmanager
+def _no_side_effects() -> Iterator[None]:
+    """open_clip draws random weights before it reads the file, and logs on the root logger, which configures it."""
+    root, silent = logging.getLogger(), logging.NullHandler()
+    level = root.level
+    root.addHandler(silent)
+    root.setLevel(logging.CRITICAL)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        root.setLevel(level)
+        root.removeHandler(silent)
+
+
+@contextmanager
+def _offline_unless_reachable() -> Iterator[None]:
+    """Without a network the hub's client would retry for most of a minute; its cache serves all the same."""
+    from huggingface_hub import constants
+
+    host = urlsplit(constants.ENDPOINT).hostname
+    before = constants.HF_HUB_OFFLINE
+    if not getproxies():
+        try:
+            socket.create_connection((host, 443), timeout=_CONNECT_TIMEOUT_S).close()
+        except OSError:
+            constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def _create_from_file(name: str, path: Path) -> nn.Module:
+    if not path.is_file():
+        raise WeightsUnavailableError(f"no checkpoint at {path}: check the path, or use Detector({TINY!r})")
+    clip = open_clip.create_model(name, load_weights=False, pretrained_text=False)
+    try:
+        state = open_clip.factory.load_state_dict(str(path), device="cpu", weights_only=True)
+    except Exception as error:  # torch, pickle and safetensors each raise their own
+        raise WeightsUnavailableError(f"{path} cannot be read as a checkpoint: {error}") from error
+    _load_state(clip, state, name, path)
+    return clip
+
+
+def _load_state(clip: nn.Module, state: dict[str, torch.Tensor], name: str, path: Path) -> None:
+    """Strict, in float32 whatever the file holds."""
+    own = clip.state_dict()
+    state = {
+        key: value.float() if value.is_floating_point() else value
+        for key, value in state.items()
+        if key in own or key not in ("input_resolution", "context_length", "vocab_size")
+    }
+    missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    wrong = sorted(key for key in own.keys() & state.keys() if own[key].shape != state[key].shape)
+    missing = [key for key in missing if not key.endswith(("attn_mask", "position_ids"))]
+    if missing or unexpected or wrong:
+        detail = "; ".join(
+            f"{len(keys)} {word}, as {keys[0]!r}"
+            for word, keys in (("missing", missing), ("unexpected", unexpected), ("of another shape", wrong))
+            if keys
+        )
+        raise WeightsUnavailableError(f"{path} does not fit the model {name!r}: tensors {detail}")
+    clip.load_state_dict(state, strict=False)
+
+
+def _load_folder(name: str, folder: Path) -> LoadedModel:
+    """open_clip's local-dir layout, with our own section "patchclip" and, it may be, a shortened vocabulary."""
+    config_file, weights = folder / "open_clip_config.json", folder / "open_clip_model.safetensors"
+    for file in (config_file, weights):
+        if not file.is_file():
+            raise WeightsUnavailableError(f"{name!r}: there is no {file.name} in {folder}")
+    config = json.loads(config_file.read_text())
+    clip = open_clip.CLIP(**config["model_cfg"])
+    _load_state(clip, open_clip.factory.load_state_dict(str(weights), device="cpu"), name, weights)
+    open_clip.factory.set_model_preprocess_cfg(clip, config["preprocess_cfg"])
+    vocabulary = folder / "bpe_simple_vocab.txt.gz"
+    length = config["model_cfg"]["text_cfg"]["context_length"]
+    own = {"bpe_path": str(vocabulary.resolve())} if vocabulary.is_file() else {}
+    tokenizer = open_clip.SimpleTokenizer(context_length=length, **own)
+    return _loaded(name, None, clip, tokenizer, config.get("patchclip"))
+
+
+def _unknown(name: str) -> str:
+    known = [TINY, *open_clip.list_models()]
+    lowered = {model.lower(): model for model in known}
+    near = [lowered[match] for match in difflib.get_close_matches(name.lower(), lowered, n=5, cutoff=0.5)]
+    hint = f"did you mean {', '.join(near)}?" if near else "open_clip.list_models() lists the names"
+    return f"unknown model {name!r}: {hint}"
+
+
+def _unsupported(name: str, tower: str) -> str:
+    return (
+        f"{name!r} has {tower}, and patchclip needs open_clip's own ViT image tower with [CLS] or mean pooling: "
+        "use for example ViT-B-16, ViT-B-16-plus-240, ViT-L-14 or tiny"
+    )

@@ -1,0 +1,47 @@
+"""Ranges of the detector's options."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .backbone import DENSE_ATTENTIONS
+
+CUES = ("text", "tokens", "texture")
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Ranges of the constructor's options."""
+    choices = {
+        "recipe": ("dense", "winclip"),
+        "precision": ("auto", "fp32", "bf16"),
+        "rotations": (1, 2, 4, 8),
+        "dense_attention": (None, *DENSE_ATTENTIONS),
+    }
+    for name, allowed in choices.items():
+        if options[name] not in allowed:
+            raise ValueError(f"expected {name} to be one of {', '.join(map(repr, allowed))}; got {options[name]!r}")
+    cues = options["cues"]
+    if cues is not None and (isinstance(cues, str) or not cues or not set(cues) <= set(CUES)):
+        raise ValueError(f"expected cues to be some of {', '.join(map(repr, CUES))}; got {cues!r}")
+    if options["recipe"] == "winclip":
+        if options["tile"] is not None:
+            raise ValueError('recipe "winclip" has no tiles: leave out tile, or use recipe "dense"')
+        if cues is not None and "texture" in cues:
+            raise ValueError('recipe "winclip" has no texture: leave it out of cues, or use recipe "dense"')
+    ranges = {
+        "temperature": lambda v: v > 0,
+        "image_size": lambda v: v >= 32,
+        "tile": lambda v: v >= 32,
+        "coreset": lambda v: 0 < v <= 1,
+        "smoothing": lambda v: v >= 0,
+        "max_false_positive_rate": lambda v: 0 < v < 1,
+        "scales": lambda v: len(v) > 0 and min(v) >= 0,
+    }
+    for name, valid in ranges.items():
+        if options[name] is not None and not valid(options[name]):
+            raise ValueError(f"{name}={options[name]!r} is out of range: see help(Detector)")
+    for name in ("prompts", "states"):
+        pair = options[name]
+        if pair is not None and (len(pair) != 2 or any(isinstance(part, str) or not part for part in pair)):
+            raise ValueError(f"expected {name} to be two lists of sentences, normal and anomalous; got {pair!r}")

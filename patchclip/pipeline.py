@@ -1,0 +1,32 @@
+"""Work ahead in threads, in order, with a bound on what waits."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Out = TypeVar("Out")
+
+
+def ordered_map(function: Callable[[Item], Out], items: Iterable[Item], *, ahead: int) -> Iterator[Out]:
+    """`map`, with at most `ahead` results computed before they are asked for.
+
+    The threads end with the iterator, also when it is dropped half-way or the function raises.
+    """
+    workers = max(1, min(4, os.cpu_count() or 1))
+    waiting: deque[Future[Out]] = deque()
+    with ThreadPoolExecutor(workers, thread_name_prefix="patchclip") as pool:
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) >= max(1, ahead):
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()

@@ -1,0 +1,1 @@
+"""Trains the embedded model. Run it with `python -m patchclip.pretrain`."""

@@ -1,0 +1,48 @@
+"""`python -m patchclip.pretrain --out DIR [--resume]`: train the embedded model from nothing but this package.
+
+Several processes (one a core is the fastest on a CPU):
+    torchrun --nproc-per-node 2 -m patchclip.pretrain --out DIR
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+import torch
+
+from .train import Settings, train
+
+
+def main() -> None:
+    """Parse the command line and run."""
+    parser = argparse.ArgumentParser(prog="python -m patchclip.pretrain", description=__doc__.split("\n")[0])
+    defaults = Settings(Path())
+    parser.add_argument("--out", type=Path, required=True, help="checkpoints, log and the released model go here")
+    parser.add_argument("--resume", action="store_true", help="go on with the checkpoint in --out")
+    parser.add_argument("--images", type=int, default=defaults.images, help="length of the run (default %(default)s)")
+    parser.add_argument("--products", type=int, default=defaults.products, help="surfaces in the pool, 0.6 MB each")
+    parser.add_argument("--pairs", type=int, default=defaults.pairs, help="pairs of images a process takes each step")
+    parser.add_argument("--lr", type=float, default=defaults.learning_rate)
+    parser.add_argument("--seed", type=int, default=defaults.seed)
+    parser.add_argument("--from-weights", type=Path, help="start from these released weights (.safetensors)")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=("cpu", "cuda"))
+    args = parser.parse_args()
+    if "WORLD_SIZE" in os.environ and args.device == "cpu":
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ["WORLD_SIZE"])))
+    settings = Settings(
+        args.out,
+        images=args.images,
+        products=args.products,
+        pairs=args.pairs,
+        learning_rate=args.lr,
+        seed=args.seed,
+        device=args.device,
+        initial_weights=args.from_weights,
+    )
+    print(f"released model: {train(settings, resume=args.resume)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""`python -m patchclip.pretrain.constants`: the constants that are measured on synthetic images.
+
+Two things are set here and nowhere else, from surfaces of the training families with seeds of their own:
+the whitening of the texture descriptor (assets/texture.json), and the embedded model's zero-shot threshold
+(in assets/tiny/open_clip_config.json), so that a stated share of normal synthetic images exceeds it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .. import texture
+from ..detector import Detector
+from ..models import ASSETS
+from ..synthetic import sample_surface
+
+_SEED = 41_000
+_SIDE = 224
+_PATCH = 16
+
+
+def normal_images(products: int, views: int) -> list[list[np.ndarray]]:
+    """`views` flawless images (224, 224, 3) uint8 of each product."""
+    out = []
+    for index in range(products):
+        surface = sample_surface(np.random.default_rng([_SEED, index]))
+        out.append([surface.photograph(surface.render(view, (_SIDE, _SIDE)), view) for view in range(views)])
+    return out
+
+
+def measure_whitening(products: list[list[np.ndarray]]) -> dict[str, object]:
+    """Scale: root mean square over products of each value's deviation within the product. Half: the median over
+    products of the largest squared distance of a normal patch to the nearest patch of another image."""
+    described = []
+    for views in products:
+        rgb = torch.from_numpy(np.stack(views)).permute(0, 3, 1, 2).float() / 255
+        described.append(texture.describe_patches(rgb, _PATCH).flatten(1, 2))  # (views, N, 39)
+    scale = torch.stack([d.flatten(0, 1).var(0) for d in described]).mean(0).sqrt()
+    largest = [
+        float(torch.cdist(first / scale, second / scale).min(1).values.max() ** 2) for first, second, *_ in described
+    ]
+    return {"scale": [round(value, 6) for value in scale.tolist()], "half_at": round(float(np.median(largest)), 4)}
+
+
+def measure_threshold(products: list[list[np.ndarray]], rate: float) -> float:
+    """The score that a share `rate` of normal images exceeds, zero-shot, in float32."""
+    detector = Detector(precision="fp32")
+    images = [view for views in products for view in views]
+    scores = [result.score for result in detector.predict_batch(images)]
+    return round(float(np.quantile(scores, 1 - rate, method="higher")), 4)
+
+
+def main() -> None:
+    """Parse the command line and run."""
+    parser = argparse.ArgumentParser(prog="python -m patchclip.pretrain.constants", description=__doc__.split("\n")[0])
+    parser.add_argument("--products", type=int, default=400)
+    parser.add_argument("--rate", type=float, default=0.05, help="false-positive rate of the threshold (default 0.05)")
+    args = parser.parse_args()
+    products = normal_images(args.products, 2)
+    texture.CONSTANTS.write_text(json.dumps(measure_whitening(products)) + "\n")
+    config_file = Path(ASSETS / "tiny" / "open_clip_config.json")
+    config = json.loads(config_file.read_text())
+    config["patchclip"]["threshold"] = measure_threshold(products, args.rate)
+    config_file.write_text(json.dumps(config, indent=2) + "\n")
+    print(f"threshold {config['patchclip']['threshold']} at a rate of {args.rate}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,168 @@
+"""Training data: a pool of rendered surfaces on disk, defects composited on the fly.
+
+A batch is a pure function of (seed, step, rank), so a resumed run sees what an unbroken one would have seen.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from ..synthetic import KINDS, Surface, add_defect, sample_surface
+from ..synthetic.surfaces import Rng
+
+POOL_SIDE = 256
+_VIEWS = 3  # two flawless images and one with a broken pattern
+_DEFECTIVE_SHARE = 0.85
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B pairs: an image, defective or not, and a flawless one of the same product.
+
+    Attributes:
+        queries, supports: (B, 3, S, S) uint8.
+        coverage: (B, S/16, S/16) float32 in [0, 1], the defective share of each patch.
+        kinds: (B,) int64 index into KINDS, -1 for a flawless query.
+        names: a word for each product.
+    """
+
+    queries: torch.Tensor
+    supports: torch.Tensor
+    coverage: torch.Tensor
+    kinds: torch.Tensor
+    names: list[str]
+
+
+def _product(seed: int, index: int) -> Surface:
+    return sample_surface(np.random.default_rng([seed, index]))
+
+
+def _render(job: tuple[str, int, int]) -> int:
+    folder, seed, index = job
+    cv2.setNumThreads(1)
+    views = np.load(Path(folder) / "views.npy", mmap_mode="r+")
+    masks = np.load(Path(folder) / "masks.npy", mmap_mode="r+")
+    surface = _product(seed, index)
+    size_hw = (POOL_SIDE, POOL_SIDE)
+    images = [surface.render(2 * index, size_hw), surface.render(2 * index + 1, size_hw)]
+    if surface.has_pattern:
+        broken, mask = surface.render_broken(2 * index, index, size_hw)
+        masks[index] = mask
+    else:
+        broken = images[0]
+    for view, image in enumerate([*images, broken]):
+        views[index, view] = np.clip(image * 255 + 0.5, 0, 255)
+    return index
+
+
+def build_pool(folder: Path, products: int, seed: int, workers: int) -> None:
+    """Render `products` surfaces into `folder` once (about 0.6 MB each); a finished pool is left as it is."""
+    done = folder / "done.txt"
+    stamp = f"{products} {seed} {POOL_SIDE}"
+    if done.exists() and done.read_text() == stamp:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    shape = (products, _VIEWS, POOL_SIDE, POOL_SIDE, 3)
+    np.lib.format.open_memmap(folder / "views.npy", "w+", np.uint8, shape)
+    np.lib.format.open_memmap(folder / "masks.npy", "w+", bool, (products, POOL_SIDE, POOL_SIDE))
+    jobs = [(str(folder), seed, index) for index in range(products)]
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        for _ in tqdm(pool.imap_unordered(_render, jobs, chunksize=16), "surfaces", products, disable=None):
+            pass
+    done.write_text(stamp)
+
+
+class PairSampler:
+    """Draws batches from a pool."""
+
+    def __init__(self, folder: Path, products: int, seed: int):
+        self._views = np.load(folder / "views.npy", mmap_mode="r")
+        self._masks = np.load(folder / "masks.npy", mmap_mode="r")
+        self._seed = seed
+        self._products = [_product(seed, index) for index in range(products)]
+        self._breakable = [index for index in range(products) if self._masks[index].any()]
+
+    def batch(self, step: int, rank: int, pairs: int, side: int) -> Batch:
+        """The batch of that step on that rank: `pairs` pairs of `side` x `side` pixels."""
+        rng = np.random.default_rng([self._seed, 1, step, rank])
+        kinds = rng.permutation(np.arange(pairs) % len(KINDS))  # balanced
+        kinds = np.where(rng.random(pairs) < _DEFECTIVE_SHARE, kinds, -1)
+        drawn = [self._pair(rng, int(kind), side) for kind in kinds]
+        queries, supports, masks, indices, kept = zip(*drawn, strict=True)
+        mask = torch.from_numpy(np.stack(masks)).float()
+        to_tensor = lambda images: torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()  # noqa: E731
+        return Batch(
+            to_tensor(queries),
+            to_tensor(supports),
+            torch.nn.functional.avg_pool2d(mask[:, None], 16)[:, 0],
+            torch.tensor(kept),
+            [self._products[index].name for index in indices],
+        )
+
+    def _pair(self, rng: Rng, kind: int, side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, int, int]:
+        structural = kind >= 0 and KINDS[kind] == "broken pattern" and rng.random() < 0.85
+        pick = self._breakable if structural else range(len(self._products))
+        index = int(pick[rng.integers(len(pick))])
+        surface = self._products[index]
+        low = 200 if surface.family == "object" else 120
+        window = int(rng.integers(low, POOL_SIDE + 1))
+        corner = rng.integers(0, POOL_SIDE - window + 1, 2)
+        view = int(rng.integers(2))
+        mask = np.zeros((side, side), bool)
+        if structural:
+            query = _crop(self._views[index, 2], corner, window, side)
+            resized = cv2.resize(_window(self._masks[index], corner, window).astype(np.float32), (side, side))
+            mask = resized > 0.3
+            if not mask.any():
+                kind = -1
+        else:
+            query = _crop(self._views[index, view], corner, window, side)
+            if kind >= 0:
+                painted = next(filter(None, (add_defect(query, KINDS[kind], rng) for _ in range(4))), None)
+                if painted is None:
+                    kind = -1
+                else:
+                    query, mask = painted
+                    if rng.random() < 0.2:  # a second one of the same kind
+                        again = add_defect(query, KINDS[kind], rng)
+                        if again is not None:
+                            query, mask = again[0], mask | again[1]
+        support_window = int(np.clip(window * np.exp(rng.normal(0, 0.04)), 64, POOL_SIDE))
+        support_corner = rng.integers(0, POOL_SIDE - support_window + 1, 2)
+        if surface.family == "object" or rng.random() < 0.5:  # the same part of the product
+            support_corner = np.clip(corner + rng.integers(-6, 7, 2), 0, POOL_SIDE - support_window)
+        support = _crop(self._views[index, 1 - view], support_corner, support_window, side)
+
+        flip, turns = rng.random() < 0.5, int(rng.integers(4))
+        channels = rng.permutation(3)
+        negative, gamma = rng.random() < 0.15, np.float32(np.exp(rng.normal(0, 0.25)))
+
+        def finish(image: np.ndarray) -> np.ndarray:
+            image = image[..., channels]
+            image = (1 - image if negative else image) ** gamma
+            shot = surface.photograph(image.astype(np.float32), int(rng.integers(1 << 31)))
+            return _turn(shot, flip, turns)
+
+        return finish(query), finish(support), _turn(mask, flip, turns), index, kind
+
+
+def _window(image: np.ndarray, corner: np.ndarray, window: int) -> np.ndarray:
+    row, column = corner
+    return image[row : row + window, column : column + window]
+
+
+def _crop(image: np.ndarray, corner: np.ndarray, window: int, side: int) -> np.ndarray:
+    """(side, side, 3) float32 in [0, 1]."""
+    shrink = cv2.INTER_AREA if window > side else cv2.INTER_LINEAR
+    return cv2.resize(_window(image, corner, window), (side, side), interpolation=shrink).astype(np.float32) / 255
+
+
+def _turn(image: np.ndarray, flip: bool, turns: int) -> np.ndarray:
+    return np.ascontiguousarray(np.rot90(image[:, ::-1] if flip else image, turns))

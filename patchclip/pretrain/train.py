@@ -1,0 +1,275 @@
+"""The training loop: seeded, checkpointed, resumable, one or several processes."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import open_clip
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.parallel import DistributedDataParallel
+from tqdm import tqdm
+
+from ..backbone import run_text
+from ..synthetic import KINDS
+from ..synthetic.captions import caption, kind_prompt, random_name, state_prompts
+from . import losses
+from .data import Batch, PairSampler, build_pool
+from .model import BANK_LAYERS, DENSE_ATTENTION, PATCH, encode_window, new_model, write_release, write_vocabulary
+from .validate import make_validation, validate
+
+_NAMES_A_STEP = 4
+_PROMPTS_A_STATE = 3
+_FUSED = (SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run is made of. `images` counts queries and supports.
+
+    Attributes:
+        stages: (side in pixels, share of the run) in order.
+        pairs: of each process at each step, at the first stage; later stages take fewer, for equal cost.
+    """
+
+    out: Path
+    images: int = 340_000
+    products: int = 6_000
+    pairs: int = 16
+    stages: tuple[tuple[int, float], ...] = ((128, 0.72), (176, 0.16), (224, 0.12))
+    learning_rate: float = 6e-4
+    weight_decay: float = 0.05
+    seed: int = 0
+    device: str = "cpu"
+    validation_images: int = 240
+    checkpoint_every_s: float = 300
+    initial_weights: Path | None = None
+
+
+class _Objective(nn.Module):
+    """The model together with its losses, so that one forward serves DistributedDataParallel."""
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(self, model: open_clip.CLIP, tokenizer: open_clip.SimpleTokenizer):
+        super().__init__()
+        self.model: Any = model
+        self.pair_distance = losses.PairDistance(len(BANK_LAYERS))
+        self.dense_scale = nn.Parameter(torch.tensor(math.log(10.0)))
+        self._tokenizer = tokenizer
+        self.register_buffer("mean", torch.tensor(open_clip.OPENAI_DATASET_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(open_clip.OPENAI_DATASET_STD).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, batch: Batch, rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, float]]:
+        device = self.mean.device
+        pairs, side = len(batch.names), batch.queries.shape[-1]
+        images = torch.cat([batch.queries, batch.supports]).to(device)
+        free = self.model.visual.grid_size[0] - side // PATCH
+        offset = (int(rng.integers(free + 1)), int(rng.integers(free + 1)))
+
+        kinds = batch.kinds.tolist()
+        captions = [caption(rng, n, KINDS[k] if k >= 0 else None) for n, k in zip(batch.names, kinds, strict=True)]
+        captions += [caption(rng, name, None) for name in batch.names]
+        unique = sorted(set(captions))
+        states = [state_prompts(rng, random_name(rng), _PROMPTS_A_STATE) for _ in range(_NAMES_A_STEP)]
+        flat_states = [sentence for normal, anomalous in states for sentence in normal + anomalous]
+        name = random_name(rng)
+        sentences = unique + flat_states + [kind_prompt(rng, name, kind) for kind in KINDS]
+        with torch.autocast(device.type, torch.bfloat16):
+            tokens = encode_window(self.model.visual, (images / 255 - self.mean) / self.std, offset)
+            text = run_text(self.model, self._tokenizer(sentences).to(device))
+        text = F.normalize(text.float(), dim=-1)
+        cls, dense = F.normalize(tokens.cls.float(), dim=-1), F.normalize(tokens.dense.float().flatten(1, 2), dim=-1)
+        caption_text, state_text, kind_text = text.split([len(unique), len(flat_states), len(KINDS)])
+        state_text = F.normalize(state_text.view(_NAMES_A_STEP, 2, _PROMPTS_A_STATE, -1).mean(2), dim=-1)
+        # each image is judged with one of the drawn names
+        chosen = torch.from_numpy(rng.integers(_NAMES_A_STEP, size=2 * pairs)).to(device)
+        direction = (state_text[:, 1] - state_text[:, 0])[chosen]  # (2B, E), anomalous minus normal
+
+        coverage = batch.coverage.to(device)
+        query_targets = losses.patch_targets(coverage)
+        targets = losses.patch_targets(torch.cat([coverage, torch.zeros_like(coverage)]))
+        scale = self.dense_scale.exp().clamp(max=100)
+        logits = scale * torch.einsum("bne,be->bn", dense, direction)
+        damaged = torch.cat([batch.kinds >= 0, torch.zeros(pairs, dtype=torch.bool)]).float().to(device)
+        image_scale = self.model.logit_scale.exp().clamp(max=100)
+        terms = {
+            "dense": losses.focal(logits, targets) + 0.5 * losses.dice(logits, targets),
+            "max": 0.3 * F.binary_cross_entropy_with_logits(logits.topk(3, 1)[0].mean(1), damaged),
+            "cls": 0.2 * F.binary_cross_entropy_with_logits(image_scale.detach() * (cls * direction).sum(-1), damaged),
+            "pair": self.pair_distance([layer.flatten(1, 2) for layer in tokens.layers], query_targets),
+            "caption": 0.2
+            * losses.contrastive(
+                cls, caption_text, torch.tensor([unique.index(c) for c in captions], device=device), image_scale
+            ),
+        }
+        defective = (query_targets.label > 0) & (batch.kinds >= 0).to(device)[:, None]
+        if defective.any():
+            weight = query_targets.label / query_targets.label.sum(1, keepdim=True).clamp(min=1)  # a defect counts once
+            kind_logits = scale * dense[:pairs][defective] @ kind_text.T
+            kind_labels = batch.kinds.to(device)[:, None].expand_as(defective)[defective]
+            entropy = F.cross_entropy(kind_logits, kind_labels, reduction="none")
+            terms["kind"] = 0.3 * (entropy * weight[defective]).sum() / weight[defective].sum()
+        return torch.stack(list(terms.values())).sum(), {key: float(value.detach()) for key, value in terms.items()}
+
+
+def train(settings: Settings, *, resume: bool = False) -> Path:
+    """Train, and return the folder of the released model, `out/release`.
+
+    Started by torchrun, every process takes its share of each batch (gloo on CPU, NCCL on CUDA).
+
+    Raises:
+        FileExistsError: `out` has a checkpoint and `resume` is false.
+    """
+    ranks, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
+    settings.out.mkdir(parents=True, exist_ok=True)
+    checkpoint = settings.out / "checkpoint.pt"
+    if checkpoint.exists() and not resume:
+        raise FileExistsError(f"{checkpoint} exists: pass --resume to go on with it, or another --out")
+    if ranks > 1:
+        dist.init_process_group("nccl" if settings.device == "cuda" else "gloo")
+    try:
+        return _run(settings, checkpoint, ranks, rank)
+    finally:
+        if ranks > 1:
+            dist.destroy_process_group()
+
+
+def _run(settings: Settings, checkpoint: Path, ranks: int, rank: int) -> Path:
+    cv2.setNumThreads(1)
+    main = rank == 0
+    pool = settings.out / "pool"
+    if main:
+        build_pool(pool, settings.products, settings.seed, os.cpu_count() or 1)
+        write_vocabulary(settings.out)
+    if ranks > 1:
+        dist.barrier()
+    tokenizer = open_clip.SimpleTokenizer(str(settings.out / "bpe_simple_vocab.txt.gz"), context_length=32)
+    objective = _Objective(new_model(settings.seed), tokenizer).to(settings.device)
+    if settings.initial_weights is not None:
+        from safetensors.torch import load_file
+
+        objective.model.load_state_dict({k: v.float() for k, v in load_file(settings.initial_weights).items()})
+    average = copy.deepcopy(objective).requires_grad_(False)
+    optimizer = _optimizer(objective, settings)
+    images = step = 0
+    elapsed_s = 0.0
+    if checkpoint.exists():
+        state = torch.load(checkpoint, map_location=settings.device, weights_only=True)
+        objective.load_state_dict(state["objective"])
+        average.load_state_dict(state["average"])
+        optimizer.load_state_dict(state["optimizer"])
+        images, step, elapsed_s = state["images"], state["step"], state["elapsed_s"]
+    ddp = DistributedDataParallel(objective) if ranks > 1 else objective
+    sampler = PairSampler(pool, settings.products, settings.seed)
+    validation = make_validation(settings.validation_images if main else 0)
+    log = settings.out / "log.jsonl"
+    # on a CPU the fused attention's backward is half as fast as the plain one (torch 2.15, 64 tokens)
+    attention = SDPBackend.MATH if settings.device == "cpu" else list(_FUSED)
+    smooth: dict[str, float] = {}
+    saved = begun = time.monotonic()
+    bar = tqdm(total=settings.images, initial=images, unit="img", disable=None if main else True, smoothing=0.01)
+    while images < settings.images:
+        side = _side(images / settings.images, settings.stages)
+        pairs = max(4, round(settings.pairs * (settings.stages[0][0] / side) ** 2))
+        batch = sampler.batch(step, rank, pairs, side)
+        for group in optimizer.param_groups:
+            group["lr"] = settings.learning_rate * group["gain"] * _schedule(images, settings.images, step)
+        with sdpa_kernel(attention):
+            loss, terms = ddp(batch, np.random.default_rng([settings.seed, 2, step, rank]))
+            optimizer.zero_grad()
+            loss.backward()
+        nn.utils.clip_grad_norm_(objective.parameters(), 1.0)
+        optimizer.step()
+        step += 1
+        images += 2 * pairs * ranks
+        keep = min(0.998, (step + 1) / (step + 50))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(average.parameters()), [p.detach() for p in objective.parameters()], 1 - keep)
+        bar.update(2 * pairs * ranks)
+        for key, value in terms.items():
+            smooth[key] = 0.98 * smooth.get(key, value) + 0.02 * value
+        if main and (time.monotonic() - saved > settings.checkpoint_every_s or images >= settings.images):
+            saved = time.monotonic()
+            total_s = elapsed_s + saved - begun
+            state = {
+                "objective": objective.state_dict(),
+                "average": average.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "images": images,
+                "step": step,
+                "elapsed_s": total_s,
+            }
+            partial = checkpoint.with_suffix(".partial")
+            torch.save(state, partial)
+            os.replace(partial, checkpoint)
+            figures = validate(average.model.eval(), tokenizer, validation)
+            row = {"images": images, "step": step, "minutes": total_s / 60, "side": side, **figures, **smooth}
+            row = {key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()}
+            with open(log, "a") as file:
+                file.write(json.dumps(row) + "\n")
+            tqdm.write(json.dumps(row))
+            release(average, settings.out / "release", row)
+    bar.close()
+    return settings.out / "release"
+
+
+def release(objective: _Objective, folder: Path, row: dict) -> None:
+    """Write the averaged weights as an open_clip folder; its temperature is the one the dense head was trained at."""
+    about = {
+        "generation": "tiny-1",
+        "dense_attention": DENSE_ATTENTION,
+        "bank_layers": list(BANK_LAYERS),
+        "scales": [1],
+        "texture": True,
+        "temperature": round(1 / float(objective.dense_scale.exp().clamp(max=100)), 5),
+        "images_seen": row["images"],
+    }
+    write_release(objective.model, folder, about)
+
+
+def _optimizer(objective: nn.Module, settings: Settings) -> torch.optim.AdamW:
+    """Weight decay on matrices alone; the few scalars learn faster."""
+    matrices, vectors, scalars = [], [], []
+    for name, parameter in objective.named_parameters():
+        if name.endswith(("logit_scale", "dense_scale", "gain", "margin")):
+            scalars.append(parameter)
+        elif parameter.ndim > 1 and "embedding" not in name:
+            matrices.append(parameter)
+        else:
+            vectors.append(parameter)
+    groups = [
+        {"params": matrices, "weight_decay": settings.weight_decay, "gain": 1.0},
+        {"params": vectors, "weight_decay": 0.0, "gain": 1.0},
+        {"params": scalars, "weight_decay": 0.0, "gain": 8.0},
+    ]
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.98), fused=True)
+
+
+def _schedule(images: int, total: int, step: int) -> float:
+    """Linear warm-up over 200 steps, then a cosine down to two per cent."""
+    progress = min(1.0, images / total)
+    return min(1.0, (step + 1) / 200) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+def _side(progress: float, stages: tuple[tuple[int, float], ...]) -> int:
+    """The image side at that share of the run."""
+    passed = 0.0
+    for side, share in stages:
+        passed += share
+        if progress < passed:
+            return side
+    return stages[-1][0]

@@ -1,0 +1,95 @@
+"""What a prediction returns: one `Result` with its `Region`s."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+@dataclass(frozen=True)
+class Region:
+    """A connected piece of the heatmap above the threshold.
+
+    Attributes:
+        box_xyxy: left, top, right, bottom in pixels of the upright image; right and bottom are exclusive.
+        area_px: pixels above the threshold.
+        score: highest value of the heatmap inside, in [0, 1].
+        defect: its name, or None when the text prefers no name clearly.
+        confidence: probability of that name among all defect names, in [0, 1]; None without a name.
+    """
+
+    box_xyxy: tuple[int, int, int, int]
+    area_px: int
+    score: float
+    defect: str | None
+    confidence: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """The verdict on one image.
+
+    Attributes:
+        score: in [0, 1], higher = more anomalous. Recipe "dense": the heatmap's maximum.
+        heatmap: (H, W) float32 in [0, 1], pixels of the upright image. Never stretched per image.
+        threshold: scores above it are anomalous.
+        regions: pieces above the threshold, strongest first; empty for a normal image.
+        class_name: the class whose normal images are nearest, when fitted with classes; else None.
+    """
+
+    score: float
+    heatmap: np.ndarray = field(repr=False)
+    threshold: float
+    regions: tuple[Region, ...]
+    class_name: str | None = None
+    _image: np.ndarray = field(repr=False, default_factory=lambda: np.zeros((1, 1, 3), np.uint8))
+
+    @property
+    def is_anomalous(self) -> bool:
+        """Whether the score lies above the threshold."""
+        return self.score > self.threshold
+
+    @property
+    def defect(self) -> str | None:
+        """Name of the strongest region that has one; None for a normal image or where the text has no opinion."""
+        return next((region.defect for region in self.regions if region.defect), None)
+
+    def overlay(self, *, max_side: int = 1024) -> Image.Image:
+        """The image with the heatmap over it and a labelled box around each region.
+
+        Colours are on a fixed scale anchored to the threshold (`viz.colour_level`), so that a normal image stays
+        as it is.
+
+        Args:
+            max_side: the picture is shrunk so that its longer side has at most so many pixels.
+        """
+        from . import viz
+
+        labels = [(region.box_xyxy, f"{region.defect or 'anomaly'} {region.score:.2f}") for region in self.regions]
+        return viz.overlay(self._image, self.heatmap, self.threshold, labels, max_side=max_side)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All but the heatmap, ready for json.dumps."""
+        return {
+            "score": self.score,
+            "threshold": self.threshold,
+            "is_anomalous": self.is_anomalous,
+            "defect": self.defect,
+            "class_name": self.class_name,
+            "size_hw": list(self.heatmap.shape),
+            "regions": [
+                {
+                    "box_xyxy": list(region.box_xyxy),
+                    "area_px": region.area_px,
+                    "score": region.score,
+                    "defect": region.defect,
+                    "confidence": region.confidence,
+                }
+                for region in self.regions
+            ],
+        }

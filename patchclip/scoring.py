@@ -1,0 +1,113 @@
+"""Tokens -> maps on the grid: text, banks, their fusion; and names for regions. Functions only.
+
+Every map is (B, gh, gw) float32 in [0, 1], higher = more anomalous.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch.nn import functional as F
+
+from .windows import harmonic_aggregate, harmonic_mean, window_means
+
+
+def anomaly_probability(embeddings: torch.Tensor, states: torch.Tensor, temperature: float) -> torch.Tensor:
+    """Probability of the anomalous state (WinCLIP, equation 2).
+
+    Args:
+        embeddings: (..., E), any length.
+        states: (2, E), normal and anomalous, any length.
+
+    Returns:
+        (...) float32 in (0, 1).
+    """
+    direction = F.normalize(states[1], dim=0) - F.normalize(states[0], dim=0)
+    return torch.sigmoid(F.normalize(embeddings, dim=-1) @ direction / temperature)
+
+
+def text_map(
+    cls: torch.Tensor, dense: torch.Tensor, states: torch.Tensor, *, scales: Sequence[int], temperature: float
+) -> torch.Tensor:
+    """Harmonic mean over scales of the windows' probability of the anomalous state.
+
+    Args:
+        cls: (B, E); dense: (B, gh, gw, E) text-aligned tokens; both any length.
+        states: (2, E).
+        scales: window sides in tokens; 0 stands for the whole image, by its [CLS].
+
+    Returns:
+        (B, gh, gw).
+    """
+    grid_hw = (dense.shape[1], dense.shape[2])
+    dense = F.normalize(dense, dim=-1)
+    maps = []
+    for side in scales:
+        if side == 0:
+            maps.append(anomaly_probability(cls, states, temperature)[:, None, None])
+        else:
+            windows = anomaly_probability(window_means(dense, side), states, temperature)
+            maps.append(harmonic_aggregate(windows, grid_hw))
+    return harmonic_mean(maps).expand(-1, *grid_hw)
+
+
+def token_distance(squared: torch.Tensor) -> torch.Tensor:
+    """Squared Euclidean distance of unit vectors -> (1 - cos) / 2."""
+    return squared / 4
+
+
+def texture_distance(squared: torch.Tensor, half_at: float) -> torch.Tensor:
+    """Squared whitened distance -> [0, 1): one half at `half_at`."""
+    return squared / (squared + half_at)
+
+
+def fusion_weights(spreads: Mapping[str, float]) -> dict[str, float]:
+    """Weights in inverse proportion to each cue's spread over normal images; they add up to 1.
+
+    A cue that never moves on normal images would take all the weight: its spread counts as a thousandth of the
+    largest one at least.
+    """
+    floor = max(max(spreads.values(), default=0.0) * 1e-3, 1e-9)
+    inverse = {cue: 1 / max(spread, floor) for cue, spread in spreads.items()}
+    return {cue: value / sum(inverse.values()) for cue, value in inverse.items()}
+
+
+def fuse(maps: Mapping[str, torch.Tensor], weights: Mapping[str, float]) -> torch.Tensor:
+    """Weighted sum of maps of one shape."""
+    return torch.stack([weights[cue] * value for cue, value in maps.items()]).sum(0)
+
+
+def winclip_few_shot_map(squared: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """WinCLIP's F = (A_patch + H_2 + H_3) / 3.
+
+    Args:
+        squared: squared distances of unit vectors: "patches" (gh, gw), and "windows_<side>" (rows, columns) each.
+
+    Returns:
+        (gh, gw).
+    """
+    maps = {name: token_distance(distance) for name, distance in squared.items()}
+    patches = maps.pop("patches")
+    spread = [harmonic_aggregate(windows[None], (patches.shape[0], patches.shape[1]))[0] for windows in maps.values()]
+    return torch.stack([patches, *spread]).mean(0)
+
+
+def winclip_score(p_image: float | None, few_shot: torch.Tensor | None) -> float:
+    """WinCLIP's image score: p_image, or its mean with the maximum of F on the token grid."""
+    parts = [] if p_image is None else [p_image]
+    if few_shot is not None:
+        parts.append(float(few_shot.max()))
+    return sum(parts) / len(parts)
+
+
+def name_probabilities(token: torch.Tensor, names: torch.Tensor, temperature: float) -> torch.Tensor:
+    """Which defect a token looks like.
+
+    Args:
+        token: (E,); names: (K, E), one embedding for each defect.
+
+    Returns:
+        (K,) probabilities.
+    """
+    return torch.softmax(F.normalize(names, dim=-1) @ F.normalize(token, dim=0) / temperature, 0)

@@ -1,0 +1,82 @@
+"""One safetensors file for a fitted detector: tensors, and everything else as JSON in its metadata. No pickle.
+
+Layout, format_version 1:
+    metadata["patchclip"]   JSON: {"format": "detector", "format_version": 1, "detector": {options, identity and hash
+                            of the backbone, classes, cue weights, threshold}}
+    tensors                 bank.<class number>.<bank name>, (N, D) float32
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .errors import FileFormatError
+
+FORMAT_VERSION = 1
+
+
+def save(path: str | os.PathLike[str], tensors: dict[str, torch.Tensor], detector: dict[str, Any]) -> None:
+    """Write the file in one step: a kill at any moment leaves the old file or the new one.
+
+    Raises:
+        OSError: the folder does not exist or cannot be written.
+    """
+    from safetensors.torch import save as to_bytes
+
+    path = Path(path)
+    content = {"format": "detector", "format_version": FORMAT_VERSION, "detector": detector}
+    metadata = {"patchclip": json.dumps(content)}  # one entry: safetensors does not keep the order of several
+    data = to_bytes({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata)
+    handle, partial = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(partial, 0o666 & ~umask)  # mkstemp makes it private
+        os.replace(partial, path)
+    except BaseException:
+        Path(partial).unlink(missing_ok=True)
+        raise
+
+
+def load(path: str | os.PathLike[str]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """What `save` was given.
+
+    Raises:
+        FileNotFoundError: no such file.
+        FileFormatError: not a detector file, truncated, or of a newer version.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no detector file at {path}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            content = json.loads((file.metadata() or {}).get("patchclip", "{}"))
+            _check(path, content)
+            return {name: file.get_tensor(name) for name in file.keys()}, content["detector"]  # noqa: SIM118
+    except (SafetensorError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise FileFormatError(
+            f"{path} is no detector file or is truncated ({error}): write it again with Detector.save"
+        ) from error
+
+
+def _check(path: str | os.PathLike[str], content: dict[str, Any]) -> None:
+    if content.get("format") != "detector":
+        raise FileFormatError(f"{path} is a safetensors file but no detector: expected one written by Detector.save")
+    version = content.get("format_version")
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        raise FileFormatError(
+            f"{path} has format version {version!r}, this patchclip reads up to {FORMAT_VERSION}: update patchclip"
+        )
+    if "detector" not in content:
+        raise FileFormatError(f"{path} has no detector in it: save it again with Detector.save")

@@ -1,0 +1,107 @@
+"""Pictures: heatmaps over images, labelled boxes, contact sheets. Knows arrays only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+Label = tuple[tuple[int, int, int, int], str]
+
+_BOX_COLOUR = (255, 255, 255)
+_LABEL_GROUND = (20, 20, 20)
+
+
+def colour_level(heatmap: np.ndarray, threshold: float) -> np.ndarray:
+    """A fixed scale anchored to the threshold: 0 -> 0, threshold -> 0.5, far above -> 1.
+
+    The same value has the same colour in every image; nothing is stretched per image.
+
+    Args:
+        heatmap: any shape, in [0, 1]; threshold: above 0.
+
+    Returns:
+        v^4 / (v^4 + threshold^4), the same shape.
+    """
+    fourth = (heatmap / max(threshold, 1e-9)) ** 4
+    return fourth / (fourth + 1)
+
+
+def colour_map(level: np.ndarray) -> np.ndarray:
+    """(H, W) in [0, 1] -> (H, W, 3) uint8 RGB, OpenCV's "turbo": blue, green, yellow, red."""
+    import cv2
+
+    return cv2.applyColorMap((level * 255).astype(np.uint8), cv2.COLORMAP_TURBO)[..., ::-1]
+
+
+def overlay(
+    image: np.ndarray,
+    heatmap: np.ndarray,
+    threshold: float,
+    labels: Sequence[Label] = (),
+    *,
+    max_side: int = 1024,
+) -> Image.Image:
+    """The image, coloured where the heatmap comes near the threshold or above, with labelled boxes.
+
+    Args:
+        image: (H, W, 3) uint8; heatmap: (H, W) float32.
+        labels: boxes (left, top, right, bottom) in pixels with a text each; all are drawn, the first ten with text.
+        max_side: longer side of the picture at most.
+    """
+    level = colour_level(heatmap, threshold)
+    opacity = (0.7 * np.clip(1.6 * level - 0.2, 0, 1))[..., None]
+    blended = image * (1 - opacity) + colour_map(level) * opacity
+    picture = Image.fromarray(blended.astype(np.uint8))
+    scale = min(1.0, max_side / max(picture.size))
+    if scale < 1:
+        picture = picture.resize((round(picture.width * scale), round(picture.height * scale)), Image.Resampling.BOX)
+    elif max(picture.size) < 256:  # too small for a readable label
+        scale = 256 / max(picture.size)
+        picture = picture.resize((round(picture.width * scale), round(picture.height * scale)))
+    draw = ImageDraw.Draw(picture)
+    font = ImageFont.load_default(max(11, round(max(picture.size) / 45)))
+    width = max(1, round(max(picture.size) / 400))
+    for number, (box, text) in enumerate(labels):
+        left, top, right, bottom = (round(side * scale) for side in box)
+        draw.rectangle(
+            (left, top, max(left + 1, right - 1), max(top + 1, bottom - 1)), outline=_BOX_COLOUR, width=width
+        )
+        if number < 10:
+            _write_label(draw, (left, top, right, bottom), text, font, picture.size)
+    return picture
+
+
+def _write_label(
+    draw: ImageDraw.ImageDraw,
+    box: tuple[int, int, int, int],
+    text: str,
+    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+    size: tuple[int, int],
+) -> None:
+    """Above the box, or below it where there is no room, and inside the picture."""
+    left, top, _, bottom = box
+    across, down = (int(side) + 4 for side in draw.textbbox((0, 0), text, font=font)[2:])
+    x = max(0, min(left, size[0] - across))
+    y = top - down if top >= down else min(bottom, size[1] - down)
+    draw.rectangle((x, y, x + across, y + down), fill=_LABEL_GROUND)
+    draw.text((x + 2, y + 1), text, fill=_BOX_COLOUR, font=font)
+
+
+def contact_sheet(
+    pictures: Sequence[Image.Image], titles: Sequence[str], *, columns: int, side: int = 256
+) -> Image.Image:
+    """Pictures in rows, each fitted into a square, with a title under it."""
+    font = ImageFont.load_default(max(11, side // 18))
+    strip = side // 12 + 8
+    rows = -(-len(pictures) // columns)
+    sheet = Image.new("RGB", (columns * (side + 4) - 4, rows * (side + strip)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for number, (picture, title) in enumerate(zip(pictures, titles, strict=True)):
+        fitted = picture.copy()
+        fitted.thumbnail((side, side))
+        x, y = number % columns * (side + 4), number // columns * (side + strip)
+        sheet.paste(fitted, (x + (side - fitted.width) // 2, y + (side - fitted.height) // 2))
+        draw.text((x + 2, y + side + 2), title, fill="black", font=font)
+    return sheet

@@ -1,0 +1,398 @@
+"""The face: options, fit, thresholds, classes, regions and names, batches, saving."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import random_clip, write_local_dir
+from safetensors.torch import save_file
+
+from patchclip import Detector, FileFormatError, ImageError, Result, WeightsUnavailableError
+from patchclip.synthetic import sample_surface
+
+FEW = pytest.mark.filterwarnings("ignore:.*extrapolation")
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"recipe": "fast"}, "recipe"),
+        ({"precision": "fp8"}, "precision"),
+        ({"cues": ("text", "depth")}, "cues"),
+        ({"cues": "text"}, "cues"),
+        ({"coreset": 0.0}, "coreset"),
+        ({"temperature": -1.0}, "temperature"),
+        ({"rotations": 3}, "rotations"),
+        ({"layers": (0,)}, "layers between 1 and 3"),
+        ({"scales": ()}, "scales"),
+        ({"dense_attention": "qv"}, "dense_attention"),
+        ({"prompts": (["a"], [])}, "prompts"),
+        ({"states": ("{}", "bad {}")}, "states"),
+        ({"recipe": "winclip", "tile": 100}, "tiles"),
+        ({"recipe": "winclip", "cues": ("texture",)}, "texture"),
+        ({"max_false_positive_rate": 1.0}, "max_false_positive_rate"),
+    ],
+)
+def test_options_outside_their_range(options: dict, reason: str, local_model: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        Detector(local_model, **options)
+
+
+def test_unknown_option_is_a_type_error() -> None:
+    with pytest.raises(TypeError, match="colour"):
+        Detector(colour="red")
+
+
+def test_predict_before_fit_is_zero_shot(local_model: str, normals: list[np.ndarray]) -> None:
+    text_only = Detector(local_model, cues=("text",)).predict(normals[0])
+    for cues in (("text", "tokens"), ("tokens",), ("tokens", "texture")):
+        detector = Detector(local_model, cues=cues)
+        assert np.array_equal(detector.predict(normals[0]).heatmap, text_only.heatmap)
+    assert (detector.threshold, detector.threshold_source, detector.threshold_guaranteed) == (
+        0.5,
+        "uncalibrated",
+        False,
+    )
+
+
+def test_prompts_states_and_templates_change_the_text(local_model: str, normals: list[np.ndarray]) -> None:
+    composed = Detector(local_model, states=(["good {}"], ["bad {}"]), templates=["a {}."], object_name="tile")
+    written = Detector(local_model, prompts=(["a good tile."], ["a bad tile."]))
+    default = Detector(local_model)
+    scores = [detector.predict(normals[0]).score for detector in (composed, written, default)]
+    assert scores[0] == pytest.approx(scores[1], abs=1e-6)
+    assert scores[0] != pytest.approx(scores[2], abs=1e-6)
+
+
+@FEW
+def test_each_cue_finds_the_hole(tiny: Detector, normals: list, defective: tuple[np.ndarray, np.ndarray]) -> None:
+    image, mask = defective
+    for cues in (("tokens",), ("texture",), ("text", "tokens", "texture")):
+        detector = Detector(cues=cues, precision="fp32").fit(normals)
+        result = detector.predict(image)
+        row, column = np.unravel_index(result.heatmap.argmax(), result.heatmap.shape)
+        rows, columns = np.nonzero(mask)
+        assert min(np.hypot(rows - row, columns - column)) < 16, cues
+        assert result.score > max(detector.predict(normal).score for normal in normals)
+
+
+@FEW
+def test_weights_follow_the_spreads(normals: list[np.ndarray]) -> None:
+    detector = Detector(precision="fp32").fit(normals)
+    assert set(detector.weights_) == {"text", "tokens", "texture"}
+    assert sum(detector.weights_.values()) == pytest.approx(1)
+    assert Detector(cues=("tokens",)).fit(normals).weights_ == {"tokens": 1}
+
+
+@FEW
+def test_classes_are_told_apart(normals: list[np.ndarray]) -> None:
+    other = sample_surface(np.random.default_rng(8), ["dots"])
+    dots = [other.photograph(other.render(seed, (96, 128)), seed) for seed in range(4)]
+    detector = Detector().fit({"fabric": normals[:3], "dots": dots[:3]})
+    assert detector.classes_ == ("fabric", "dots")
+    assert detector.predict(normals[4]).class_name == "fabric"
+    assert detector.predict(dots[3]).class_name == "dots"
+    assert Detector().fit(normals[:2]).predict(normals[3]).class_name is None
+
+
+def test_what_cannot_be_fitted(local_model: str, normals: list[np.ndarray]) -> None:
+    detector = Detector(local_model)
+    for wrong in ([], {}, {"a": normals[:1], "b": []}, "folder", normals[0]):
+        with pytest.raises(ValueError, match="normal image|expected a list"):
+            detector.fit(wrong)
+    with pytest.raises(ValueError, match="nothing to fit"):
+        Detector(local_model, cues=("text",)).fit(normals)
+    with pytest.raises(ImageError):
+        detector.fit([normals[0], b"junk"])
+    assert detector.memory_ is None  # nothing half-done
+
+
+@FEW
+def test_one_shot_has_a_threshold_from_its_variations(local_model: str, normals: list[np.ndarray]) -> None:
+    detector = Detector(local_model).fit(normals[:1])
+    assert detector.threshold_source == "fit"
+    assert not detector.threshold_guaranteed
+    assert not detector.predict(normals[0]).is_anomalous
+
+
+def test_fewer_images_than_the_rate_needs_are_warned_of(local_model: str, normals: list[np.ndarray]) -> None:
+    with pytest.warns(UserWarning, match="6 normal scores cannot fix a false-positive rate of 0.05, which takes 19"):
+        Detector(local_model).fit(normals)
+
+
+def test_threshold_by_hand_and_by_calibration(local_model: str, normals: list[np.ndarray]) -> None:
+    detector = Detector(local_model)
+    before = detector.predict(normals[0]).heatmap
+    detector.calibrate(normals * 4, max_false_positive_rate=0.05)
+    assert (detector.threshold_source, detector.threshold_guaranteed) == ("calibrate", True)
+    assert detector.threshold == max(detector.predict(normal).score for normal in normals)
+    assert np.array_equal(detector.predict(normals[0]).heatmap, before)  # only the threshold moves
+    detector.threshold = 0.25
+    assert (detector.threshold, detector.threshold_source, detector.threshold_guaranteed) == (0.25, "user", False)
+    assert detector.predict(normals[0]).threshold == 0.25
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        detector.threshold = 2
+    with pytest.raises(ValueError, match="at least 2"):
+        detector.calibrate(normals[:1])
+
+
+@FEW
+def test_leave_one_out_scores_leave_one_out(local_model: str) -> None:
+    """The threshold of 9 images at 10 % is the largest score that an image has against the 8 others."""
+    surface = sample_surface(np.random.default_rng(1), ["leather"])
+    images = [surface.photograph(surface.render(seed, (64, 64)), seed) for seed in range(9)]
+    options = {"cues": ("tokens",), "precision": "fp32", "max_false_positive_rate": 0.1}
+    scores = []
+    for index, image in enumerate(images):
+        others = Detector(local_model, **options).fit(images[:index] + images[index + 1 :])
+        scores.append(others.predict(image).score)
+    assert Detector(local_model, **options).fit(images).threshold == pytest.approx(max(scores), abs=1e-6)
+
+
+def test_regions_are_consistent_with_the_heatmap(local_model: str, normals: list[np.ndarray]) -> None:
+    detector = Detector(local_model, defects=("dot", "ink blot"), precision="fp32")
+    heatmap = detector.predict(normals[0]).heatmap
+    detector.threshold = float(np.quantile(heatmap, 0.9))
+    result = detector.predict(normals[0])
+    assert result.is_anomalous
+    assert sum(region.area_px for region in result.regions) == int((heatmap > detector.threshold).sum())
+    assert [region.score for region in result.regions] == sorted((r.score for r in result.regions), reverse=True)
+    assert result.regions[0].score == result.score
+    for region in result.regions:
+        left, top, right, bottom = region.box_xyxy
+        assert 0 <= left < right <= 128
+        assert 0 <= top < bottom <= 96
+        assert heatmap[top:bottom, left:right].max() == pytest.approx(region.score) or len(result.regions) > 1
+        assert region.defect in (None, "dot", "ink blot")
+        assert (region.defect is None) == (region.confidence is None)
+    detector.threshold = 1.0
+    quiet = detector.predict(normals[0])
+    assert (quiet.is_anomalous, quiet.regions, quiet.defect) == (False, (), None)
+
+
+def test_a_single_defect_word_is_always_the_name(local_model: str, normals: list[np.ndarray]) -> None:
+    detector = Detector(local_model, defects=["crack"])
+    detector.threshold = 0.0
+    assert detector.predict(normals[0]).defect == "crack"
+    nameless = Detector(local_model, defects=())
+    nameless.threshold = 0.0
+    assert nameless.predict(normals[0]).regions[0].defect is None
+
+
+def test_to_dict_and_overlay(local_model: str, normals: list[np.ndarray]) -> None:
+    detector = Detector(local_model)
+    detector.threshold = 0.0
+    result = detector.predict(normals[0])
+    told = json.loads(json.dumps(result.to_dict()))
+    assert told["size_hw"] == [96, 128]
+    assert told["regions"][0]["box_xyxy"] == [0, 0, 128, 96]
+    picture = result.overlay()
+    assert picture.size == (256, 192)  # enlarged for the labels
+    assert result.overlay(max_side=100).size == (100, 75)
+    detector.threshold = 1.0
+    plain = np.asarray(detector.predict(np.repeat(np.repeat(normals[0], 3, 0), 3, 1)).overlay()).astype(int)
+    assert np.abs(plain - np.repeat(np.repeat(normals[0], 3, 0), 3, 1)).max() <= 2  # a normal image stays as it is
+
+
+@FEW
+def test_tiles_cover_the_image_and_find_small_things(normals: list[np.ndarray]) -> None:
+    surface = sample_surface(np.random.default_rng(3), ["smooth"])
+    images = [surface.photograph(surface.render(seed, (600, 900)), seed) for seed in range(3)]
+    spoiled = images[2].copy()
+    spoiled[470:482, 700:712] = 255 - spoiled[470:482, 700:712]
+    detector = Detector(tile=300, precision="fp32").fit(images[:2])
+    assert detector._extractor.plan((600, 900)) == ((448, 672), (2, 3))
+    assert detector._extractor.plan((200, 300))[1] == (1, 1)
+    result = detector.predict(spoiled)
+    row, column = np.unravel_index(result.heatmap.argmax(), result.heatmap.shape)
+    assert abs(row - 476) < 30
+    assert abs(column - 706) < 30
+
+
+def test_tiles_are_placed_where_they_were_cut(local_model: str) -> None:
+    """The token grid of a tiled image is that of each tile on its own, side by side."""
+    image = np.random.default_rng(0).integers(0, 256, (128, 192, 3), np.uint8)
+    tiled = Detector(local_model, tile=64, precision="fp32")
+    whole = tiled._extractor.features([image], for_bank=True)[0]
+    assert whole.text.shape == (1, 8, 12)
+    for i in range(2):
+        for j in range(3):
+            part = Detector(local_model, precision="fp32")._extractor.features(
+                [image[64 * i : 64 * i + 64, 64 * j : 64 * j + 64]], for_bank=True
+            )[0]
+            cells = (0, slice(4 * i, 4 * i + 4), slice(4 * j, 4 * j + 4))
+            assert torch.allclose(whole.vectors["tokens"][cells], part.vectors["tokens"][0], atol=1e-5)
+            assert torch.allclose(whole.dense[cells], part.dense[0], atol=1e-4)
+
+
+@FEW
+@pytest.mark.parametrize("options", [{"rotations": 4}, {"flips": True}])
+def test_turned_normals_are_normal(options: dict, local_model: str, normals: list[np.ndarray]) -> None:
+    turned = np.ascontiguousarray(np.rot90(normals[0], 2) if "rotations" in options else normals[0][:, ::-1])
+    scores = []
+    for given in ({}, options):
+        detector = Detector(local_model, cues=("tokens",), precision="fp32", **given).fit(normals[:1])
+        scores.append(detector.predict(turned).score)
+    assert scores[1] < 1e-5 < scores[0]
+
+
+def test_batches_keep_order_and_report_faults(local_model: str, normals: list[np.ndarray], tmp_path: Path) -> None:
+    detector = Detector(local_model)
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(b"not a picture")
+    mixed = [normals[0], bad, normals[1], normals[2]]
+    found = list(detector.predict_batch(mixed, batch_size=2, errors="return"))
+    assert [type(item) for item in found] == [Result, ImageError, Result, Result]
+    assert "bad.jpg" in str(found[1])
+    seen = []
+    with pytest.raises(ImageError, match=r"bad\.jpg"):
+        seen.extend(detector.predict_batch(iter(mixed), batch_size=3))
+    assert detector.predict_batch([]) is not None
+    assert list(detector.predict_batch([])) == []
+    for wrong in ({"batch_size": 0}, {"errors": "ignore"}):
+        with pytest.raises(ValueError, match="expected"):
+            detector.predict_batch(mixed, **wrong)  # at once, not at the first result
+
+
+def test_a_batch_is_read_as_it_is_needed(local_model: str, normals: list[np.ndarray]) -> None:
+    taken = []
+
+    def endless() -> object:
+        while True:
+            taken.append(1)
+            yield normals[0]
+
+    stream = Detector(local_model).predict_batch(endless(), batch_size=2)
+    next(stream)
+    stream.close()
+    assert len(taken) <= 8
+
+
+def test_progress_is_silent_in_a_pipe(
+    local_model: str, normals: list[np.ndarray], capfd: pytest.CaptureFixture
+) -> None:
+    list(Detector(local_model).predict_batch(normals))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_progress_on_a_terminal(local_model: str) -> None:
+    """In a pseudo-terminal there is a bar, and none with progress=False."""
+    import pty
+
+    code = (
+        "import numpy as np; from patchclip import Detector; d = Detector({model!r});"
+        "list(d.predict_batch([np.zeros((64, 64, 3), np.uint8)] * 3, progress={progress}))"
+    )
+    for progress in (True, False):
+        reader, writer = pty.openpty()
+        subprocess.run(
+            [sys.executable, "-c", code.format(model=local_model, progress=progress)], stderr=writer, check=True
+        )
+        waiting, _, _ = select.select([reader], [], [], 0.5)
+        shown = os.read(reader, 4096) if waiting else b""
+        os.close(writer)
+        os.close(reader)
+        assert (b"predict" in shown) == progress
+
+
+@FEW
+def test_files_that_are_no_detector(local_model: str, normals: list[np.ndarray], tmp_path: Path) -> None:
+    detector = Detector(local_model).fit(normals[:2])
+    good = tmp_path / "good.safetensors"
+    detector.save(good)
+    content = good.read_bytes()
+    (tmp_path / "cut").write_bytes(content[: len(content) // 2])
+    (tmp_path / "junk").write_bytes(b"\x00" * 100)
+    (tmp_path / "newer").write_bytes(content.replace(b'format_version\\": 1', b'format_version\\": 9'))
+    save_file({"a": torch.zeros(1)}, tmp_path / "foreign")
+    reasons = {"cut": "truncated", "junk": "no detector file", "newer": "update patchclip", "foreign": "no detector"}
+    for name, reason in reasons.items():
+        with pytest.raises(FileFormatError, match=reason):
+            Detector.load(tmp_path / name)
+    with pytest.raises(FileNotFoundError, match="absent"):
+        Detector.load(tmp_path / "absent")
+
+
+def test_other_weights_are_noticed(tmp_path: Path, normals: list[np.ndarray]) -> None:
+    folder = write_local_dir(random_clip(1), tmp_path / "clip")
+    detector = Detector(f"local-dir:{folder}")
+    detector.save(tmp_path / "d.safetensors")
+    write_local_dir(random_clip(2), folder)
+    with pytest.raises(WeightsUnavailableError, match="other weights"):
+        Detector.load(tmp_path / "d.safetensors")
+
+
+def test_a_kill_leaves_the_old_file_or_the_new_one(local_model: str, tmp_path: Path) -> None:
+    """A process that saves over and over is killed at a random moment, five times."""
+    path = tmp_path / "d.safetensors"
+    code = (
+        "import sys; from patchclip import Detector; d = Detector({model!r}); d.save({path!r}); print('ready', flush=True)\n"
+        "while True: d.save({path!r})"
+    )
+    rng = np.random.default_rng(0)
+    for _ in range(2):
+        child = subprocess.Popen(
+            [sys.executable, "-c", code.format(model=local_model, path=str(path))], stdout=subprocess.PIPE
+        )
+        assert child.stdout is not None
+        child.stdout.readline()
+        time.sleep(rng.uniform(0, 0.3))
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        child.stdout.close()
+        assert Detector.load(path).threshold == 0.5
+
+
+def test_a_failed_save_leaves_nothing(local_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    detector = Detector(local_model)
+    path = tmp_path / "d.safetensors"
+    detector.save(path)
+    before = path.read_bytes()
+
+    def full_disk(*args: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(os, "fsync", full_disk)
+    with pytest.raises(OSError, match="no space"):
+        detector.save(path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_saved_files_repeat_to_the_byte(local_model: str, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        Detector(local_model).save(tmp_path / name)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert b"pickle" not in (tmp_path / "a").read_bytes()
+
+
+def test_bf16_is_close_to_fp32(normals: list[np.ndarray], tiny: Detector) -> None:
+    half = Detector(precision="bf16")
+    for image in normals[:3]:
+        assert half.predict(image).score == pytest.approx(tiny.predict(image).score, abs=0.03)
+
+
+def test_the_embedded_models_threshold_is_its_own(tiny: Detector) -> None:
+    assert tiny.threshold_source == "model"
+    assert 0 < tiny.threshold < 1
+    assert Detector(cues=("text",)).threshold == tiny.threshold
+    assert Detector(recipe="winclip").threshold_source == "uncalibrated"
+
+
+def test_bytes_and_open_pictures(tiny: Detector, normals: list[np.ndarray]) -> None:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(normals[0]).save(buffer, "PNG")
+    assert tiny.predict(buffer.getvalue()).score == tiny.predict(normals[0]).score

@@ -1,0 +1,184 @@
+"""Every kind of image a user may have, and every fault."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from patchclip import ImageError, image
+from patchclip.image import augmented, load_image, model_size, resize, to_pixels
+
+RGB = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255]], [[10, 20, 30], [128, 128, 128], [255, 255, 255]]], np.uint8)
+
+
+def as_bytes(picture: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def test_path_bytes_pil_array_and_tensor_agree(tmp_path: Path) -> None:
+    picture = Image.fromarray(RGB)
+    picture.save(tmp_path / "a.png")
+    tensor = torch.from_numpy(RGB).permute(2, 0, 1)
+    kinds = [
+        tmp_path / "a.png",
+        str(tmp_path / "a.png"),
+        as_bytes(picture),
+        picture,
+        RGB,
+        RGB / 255,
+        RGB.astype(np.uint16) * 257,
+    ]
+    for given in [*kinds, tensor, tensor.float() / 255, (tensor.float() / 255).to(torch.float16)]:
+        found = load_image(given)
+        assert found.shape == (2, 3, 3)
+        assert found.dtype == np.uint8
+        np.testing.assert_array_equal(found, RGB)
+
+
+@pytest.mark.parametrize("shape", [(4, 5), (4, 5, 1)])
+def test_grey_array_becomes_three_equal_channels(shape: tuple[int, ...]) -> None:
+    grey = np.arange(20, dtype=np.uint8).reshape(shape)
+    found = load_image(grey)
+    assert found.shape == (4, 5, 3)
+    assert (found == grey.reshape(4, 5, 1)).all()
+
+
+def test_sixteen_bit_grey_keeps_its_range(tmp_path: Path) -> None:
+    deep = np.array([[0, 257, 32896], [65535, 25700, 514]], np.uint16)
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    expected = np.array([[0, 1, 128], [255, 100, 2]])
+    for given in (deep, tmp_path / "deep.png", Image.fromarray(deep.astype(np.int32))):
+        np.testing.assert_array_equal(load_image(given)[..., 0], expected)
+
+
+def test_float_tiff_in_unit_range(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[0.0, 1.0]], np.float32)).save(tmp_path / "a.tiff")
+    assert load_image(tmp_path / "a.tiff")[0, :, 0].tolist() == [0, 255]
+
+
+def test_alpha_lies_over_white() -> None:
+    clear_red = np.array([[[255, 0, 0, 0], [255, 0, 0, 255], [0, 0, 0, 51]]], np.uint8)
+    expected = np.array([[[255, 255, 255], [255, 0, 0], [204, 204, 204]]])
+    np.testing.assert_array_equal(load_image(clear_red), expected)
+    np.testing.assert_array_equal(load_image(as_bytes(Image.fromarray(clear_red))), expected)
+
+
+def test_palette_with_and_without_transparency() -> None:
+    palette = Image.new("P", (2, 1))
+    palette.putpalette([200, 10, 20, 0, 0, 255])
+    palette.putdata([0, 1])
+    assert load_image(as_bytes(palette)).tolist() == [[[200, 10, 20], [0, 0, 255]]]
+    assert load_image(as_bytes(palette, transparency=1)).tolist() == [[[200, 10, 20], [255, 255, 255]]]
+
+
+def test_cmyk_bilevel_and_grey_alpha() -> None:
+    assert load_image(Image.new("CMYK", (1, 1), (0, 255, 255, 0)))[0, 0].tolist() == [255, 0, 0]
+    assert load_image(Image.new("1", (1, 1), 1))[0, 0].tolist() == [255, 255, 255]
+    assert load_image(Image.new("LA", (1, 1), (0, 0)))[0, 0].tolist() == [255, 255, 255]
+
+
+def test_exif_orientation_is_applied() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees clockwise to see it upright
+    found = load_image(as_bytes(Image.fromarray(RGB), exif=exif))
+    np.testing.assert_array_equal(found, np.rot90(RGB, -1))
+
+
+def test_animation_gives_its_first_frame() -> None:
+    frames = [Image.new("RGB", (2, 2), colour) for colour in ("red", "blue")]
+    given = as_bytes(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    assert load_image(given)[0, 0].tolist() == [255, 0, 0]
+
+
+def test_faulty_files_are_named(tmp_path: Path) -> None:
+    whole = as_bytes(Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)), "JPEG")
+    faults = {
+        "cut.jpg": (whole[: len(whole) // 2], "truncated"),
+        "empty.png": (b"", "empty"),
+        "text.png": (b"hello", "no image"),
+    }
+    for name, (content, reason) in faults.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ImageError, match=reason) as caught:
+            load_image(tmp_path / name)
+        assert name in str(caught.value)
+    with pytest.raises(ImageError, match="does not exist"):
+        load_image(tmp_path / "absent.png")
+    with pytest.raises(ImageError, match="folder"):
+        load_image(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        (np.zeros((3, 8, 8), np.uint8), "move channels last"),
+        (np.zeros((2, 8, 8, 3), np.uint8), "one image at a time"),
+        (np.full((4, 4), np.nan), "16 NaN"),
+        (np.full((4, 4), 200.0), "divide by 255"),
+        (np.full((4, 4), -0.5), r"scale it to \[0, 1\]"),
+        (np.zeros((4, 4), np.int64), "convert it first"),
+        (np.zeros((0, 4, 3), np.uint8), "no pixels"),
+        (torch.zeros(1, 3, 4, 4), "take one image"),
+        (torch.zeros(4, 4, 3), "channels come first"),
+        (Image.fromarray(np.array([[-1, 70000]], np.int32)), "16 bits"),
+        (b"", "got none"),
+        (3.5, "got float"),
+    ],
+)
+def test_what_is_no_image(given: object, reason: str) -> None:
+    with pytest.raises(ImageError, match=reason):
+        load_image(given)
+
+
+def test_too_many_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image, "MAX_PIXELS", 5)
+    for given in (RGB, as_bytes(Image.fromarray(RGB))):
+        with pytest.raises(ImageError, match="the limit is 5"):
+            load_image(given)
+
+
+def test_to_pixels_normalises_by_hand() -> None:
+    found = to_pixels([RGB], torch.tensor([0.5, 0, 0]).view(3, 1, 1), torch.tensor([0.5, 1, 2]).view(3, 1, 1))
+    assert found.shape == (1, 3, 2, 3)
+    assert found[0, :, 0, 0].tolist() == [1, 0, 0]
+    assert found[0, :, 0, 2].tolist() == [-1, 0, 0.5]
+
+
+def test_resize_is_pillows_bicubic() -> None:
+    wide = np.random.default_rng(1).integers(0, 256, (40, 60, 3), np.uint8)
+    expected = np.asarray(Image.fromarray(wide).resize((20, 10), Image.Resampling.BICUBIC))
+    np.testing.assert_array_equal(resize(wide, (10, 20)), expected)
+
+
+@pytest.mark.parametrize(
+    ("image_hw", "expected"),
+    [
+        ((500, 500), (14, 14)),
+        ((1250, 500), (22, 9)),
+        ((500, 1250), (9, 22)),
+        ((10, 4000), (3, 65)),
+        ((4000, 10), (65, 3)),
+    ],
+)
+def test_model_size_keeps_proportions_and_area(image_hw: tuple[int, int], expected: tuple[int, int]) -> None:
+    height, width = model_size(image_hw, 224, 16, squash=False)
+    assert (height // 16, width // 16) == expected
+    assert model_size(image_hw, 224, 16, squash=True) == (224, 224)
+
+
+def test_augmented_copies() -> None:
+    square = np.arange(27, dtype=np.uint8).reshape(3, 3, 3)
+    copies = augmented(square, 4, True)
+    assert len(copies) == 8
+    expected = [np.rot90(square, k) for k in range(4)]
+    for copy, wanted in zip(copies, expected + [turn[:, ::-1] for turn in expected], strict=True):
+        np.testing.assert_array_equal(copy, wanted)
+    assert len(augmented(square, 8, False)) == 8
+    assert len(augmented(square, 1, False)) == 1

@@ -62,7 +62,7 @@ def run_tower(
     """
     x = visual.conv1(pixels)  # (B, D, gh, gw)
     batch, width, gh, gw = x.shape
-    x = x.flatten(2).transpose(1, 2) + positions.view(1, gh * gw, width)  # (B, N, D)
+    x = x.flatten(2).transpose(1, 2) + positions.reshape(1, gh * gw, width)  # (B, N, D)
     cls = (visual.class_embedding + visual.positional_embedding[0]).expand(batch, 1, -1)
     x = visual.ln_pre(torch.cat([cls.to(x.dtype), x], 1))  # (B, 1 + N, D)
     blocks, kept = visual.transformer.resblocks, {}

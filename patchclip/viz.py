@@ -85,7 +85,7 @@ def _write_label(
     across, down = (int(side) + 4 for side in draw.textbbox((0, 0), text, font=font)[2:])
     x = max(0, min(left, size[0] - across))
     y = top - down if top >= down else min(bottom, size[1] - down)
-    draw.rectangle((x, y, x + across, y + down), fill=_LABEL_GROUND)
+    draw.rectangle((x, y, x + across, y + down - 1), fill=_LABEL_GROUND)
     draw.text((x + 2, y + 1), text, fill=_BOX_COLOUR, font=font)
 
 
@@ -94,14 +94,16 @@ def contact_sheet(
 ) -> Image.Image:
     """Pictures in rows, each fitted into a square, with a title under it."""
     font = ImageFont.load_default(max(11, side // 18))
-    strip = side // 12 + 8
+    fitted = [picture.copy() for picture in pictures]
+    for picture in fitted:
+        picture.thumbnail((side, side))
+    height = max(picture.height for picture in fitted)
+    strip = side // 12 + 8  # for the title
     rows = -(-len(pictures) // columns)
-    sheet = Image.new("RGB", (columns * (side + 4) - 4, rows * (side + strip)), "white")
+    sheet = Image.new("RGB", (columns * (side + 4) - 4, rows * (height + strip)), "white")
     draw = ImageDraw.Draw(sheet)
-    for number, (picture, title) in enumerate(zip(pictures, titles, strict=True)):
-        fitted = picture.copy()
-        fitted.thumbnail((side, side))
-        x, y = number % columns * (side + 4), number // columns * (side + strip)
-        sheet.paste(fitted, (x + (side - fitted.width) // 2, y + (side - fitted.height) // 2))
-        draw.text((x + 2, y + side + 2), title, fill="black", font=font)
+    for number, (picture, title) in enumerate(zip(fitted, titles, strict=True)):
+        x, y = number % columns * (side + 4), number // columns * (height + strip)
+        sheet.paste(picture, (x + (side - picture.width) // 2, y + (height - picture.height) // 2))
+        draw.text((x + 2, y + height + 2), title, fill="black", font=font)
     return sheet

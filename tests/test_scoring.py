@@ -65,7 +65,7 @@ def test_distances_lie_in_the_unit_range() -> None:
 
 def test_fusion_weights_by_hand() -> None:
     weights = scoring.fusion_weights({"text": 0.1, "tokens": 0.05, "texture": 0.2})
-    assert weights == pytest.approx({"text": 10 / 35, "tokens": 20 / 35, "texture": 5 / 35})
+    assert weights == pytest.approx({"text": 5 / 30, "tokens": 20 / 30, "texture": 5 / 30})  # text counts half
     assert scoring.fusion_weights({"text": 0.3}) == {"text": 1}
     still = scoring.fusion_weights({"text": 0.0, "tokens": 1.0})
     assert 0 < still["tokens"] < still["text"] < 1  # a cue that never moves does not blow up

@@ -34,8 +34,9 @@ def normal_images(products: int, views: int) -> list[list[np.ndarray]]:
 
 
 def measure_whitening(products: list[list[np.ndarray]]) -> dict[str, object]:
-    """Scale: root mean square over products of each value's deviation within the product. Half: the median over
-    products of the largest squared distance of a normal patch to the nearest patch of another image."""
+    """Scale: root mean square over products of each value's deviation within the product. Half: ten times the median
+    over products of the largest squared distance of a normal patch to the nearest patch of another image, so that
+    the map is nearly proportional to the squared distance up to there."""
     described = []
     for views in products:
         rgb = torch.from_numpy(np.stack(views)).permute(0, 3, 1, 2).float() / 255
@@ -44,7 +45,7 @@ def measure_whitening(products: list[list[np.ndarray]]) -> dict[str, object]:
     largest = [
         float(torch.cdist(first / scale, second / scale).min(1).values.max() ** 2) for first, second, *_ in described
     ]
-    return {"scale": [round(value, 6) for value in scale.tolist()], "half_at": round(float(np.median(largest)), 4)}
+    return {"scale": [round(value, 6) for value in scale.tolist()], "half_at": round(10 * float(np.median(largest)), 3)}
 
 
 def measure_threshold(products: list[list[np.ndarray]], rate: float) -> float:

@@ -89,7 +89,7 @@ def encode_window(visual: Any, pixels: torch.Tensor, offset: tuple[int, int] = (
     cells = pixels.shape[-1] // PATCH
     positions = visual.positional_embedding[1:].view(*visual.grid_size, -1)
     row, column = offset
-    positions = positions[row : row + cells, column : column + cells].reshape(cells, cells, -1)
+    positions = positions[row : row + cells, column : column + cells]
     return run_tower(visual, pixels, positions, layers=BANK_LAYERS, dense_attention=DENSE_ATTENTION)
 
 

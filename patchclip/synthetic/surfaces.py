@@ -51,7 +51,7 @@ class Surface:
 
     def render(self, seed: int, size_hw: Size = (256, 256)) -> np.ndarray:
         """One flawless image: (H, W, 3) float32 RGB in [0, 1], before the camera."""
-        return self._paint(np.random.default_rng(seed), None, size_hw)
+        return self._paint(np.random.default_rng(seed), None, size_hw).astype(np.float32)
 
     def render_broken(self, seed: int, flaw_seed: int, size_hw: Size = (256, 256)) -> tuple[np.ndarray, np.ndarray]:
         """The image of `render(seed)` with one element of its pattern broken.
@@ -61,7 +61,7 @@ class Surface:
             (all false when the flaw fell on nothing).
         """
         image = self.render(seed, size_hw)
-        broken = self._paint(np.random.default_rng(seed), np.random.default_rng(flaw_seed), size_hw)
+        broken = self._paint(np.random.default_rng(seed), np.random.default_rng(flaw_seed), size_hw).astype(np.float32)
         return broken, np.abs(broken - image).max(-1) > 1e-3
 
     def photograph(self, image: np.ndarray, seed: int) -> np.ndarray:

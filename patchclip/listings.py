@@ -1,0 +1,175 @@
+"""Image sets that a table or a listing describes: csv files, VisA's split, Real-IAD's json."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from .layouts import ANOMALOUS_NAMES, NORMAL_NAMES, Category, DatasetError, Sample, every, folders, kind_of
+
+
+@dataclass(frozen=True)
+class _Line:
+    """What a line says, in plain text; mask, split, category and defect may be empty."""
+
+    path: str
+    label: str
+    mask: str = ""
+    split: str = ""
+    category: str = ""
+    defect: str = ""
+
+
+def column_names(file: Path) -> set[str]:
+    """The first line of a csv file, in lower case."""
+    with file.open(newline="", encoding="utf-8-sig") as opened:
+        return {name.strip().lower() for name in next(csv.reader(opened), [])}
+
+
+def _table(file: Path, needed: set[str]) -> list[dict[str, str]]:
+    missing = needed - column_names(file)
+    if missing:
+        raise DatasetError(f"{file} has no column {', '.join(sorted(missing))}: expected {', '.join(sorted(needed))}")
+    with file.open(newline="", encoding="utf-8-sig") as opened:
+        return [
+            {key.strip().lower(): (value or "").strip() for key, value in row.items() if isinstance(key, str)}
+            for row in csv.DictReader(opened)
+        ]
+
+
+# --- csv ----------------------------------------------------------------------------------------------------------
+
+
+def read_csv(file: Path) -> list[Category]:
+    """The columns path and label, and where there are any mask, split (train or test), category and defect.
+
+    Paths are told from the file's folder. Without a split every second normal image is tested.
+
+    Raises:
+        DatasetError: no column path or label, or a label that is neither normal nor anomalous.
+    """
+    lines = [
+        _Line(row["path"], row["label"], *(row.get(name, "") for name in ("mask", "split", "category", "defect")))
+        for row in _table(file, {"path", "label"})
+    ]
+    return _categories(lines, file.parent, file.stem, "csv", file)
+
+
+# --- VisA ---------------------------------------------------------------------------------------------------------
+
+
+def read_visa_csv(path: Path) -> list[Category]:
+    """split_csv/1cls.csv, the split that everyone reports, else the first file there.
+
+    Raises:
+        DatasetError: it lacks a column.
+    """
+    file = path / "split_csv" / "1cls.csv"
+    if not file.is_file():
+        file = min(path.glob("split_csv/*.csv"))
+    rows = _table(file, {"object", "split", "label", "image", "mask"})
+    lines = [_Line(row["image"], row["label"], row["mask"], row["split"], row["object"]) for row in rows]
+    return _categories(lines, path, path.name, "visa", file)
+
+
+# --- Real-IAD -----------------------------------------------------------------------------------------------------
+
+
+def is_realiad(file: Path) -> bool:
+    """A json object with "meta", "train" and "test"."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and {"meta", "train", "test"} <= content.keys()
+
+
+def read_realiad(file: Path, path: Path) -> Category:
+    """One category.
+
+    Args:
+        file: its listing.
+        path: the folder in which, or in a folder of which, the listing's prefix is a folder.
+
+    Raises:
+        DatasetError: no such folder.
+    """
+    content = json.loads(file.read_text(encoding="utf-8"))
+    prefix, normal = content["meta"].get("prefix", ""), content["meta"].get("normal_class", "OK")
+    roots = [folder / prefix for folder in (path, *folders(path)) if (folder / prefix).is_dir()]
+    if not roots:
+        raise DatasetError(
+            f"{file} lists images in a folder {prefix!r} that is neither in {path} nor in a folder there"
+        )
+    lines = []
+    for split in ("train", "test"):
+        for row in content[split]:
+            kind = "" if row["anomaly_class"] == normal else row["anomaly_class"]
+            label = "1" if kind else "0"
+            lines.append(_Line(row["image_path"], label, row.get("mask_path") or "", split, file.stem, kind))
+    (category,) = _categories(lines, roots[0], path.name, "realiad", file)
+    return category
+
+
+# --- lines -> categories ------------------------------------------------------------------------------------------
+
+
+def _categories(lines: Iterable[_Line], root: Path, dataset: str, layout: str, source: Path) -> list[Category]:
+    groups: dict[str, list[_Line]] = {}
+    for line in lines:
+        groups.setdefault(line.category or dataset, []).append(line)
+    return [_category(group, root, dataset, name, layout, source) for name, group in groups.items()]
+
+
+def _category(lines: list[_Line], root: Path, dataset: str, name: str, layout: str, source: Path) -> Category:
+    problems: list[str] = []
+    references: list[Path] = []
+    unsplit: list[Path] = []
+    test: list[Sample] = []
+    absent: list[str] = []
+    for line in lines:
+        label, path = _label(line, source), root / line.path
+        if not path.is_file():
+            absent.append(line.path)
+        elif label and line.split == "train":
+            problems.append(f"{source}: {line.path} is an anomalous training image, left out")
+        elif label:
+            test.append(Sample(path, 1, kind_of(line.defect), _masks(line, root, source, problems)))
+        elif line.split == "train":
+            references.append(path)
+        elif line.split:
+            test.append(Sample(path, 0))
+        else:
+            unsplit.append(path)
+    if absent:
+        problems.append(f"{source}: {len(absent)} listed images do not exist, as {absent[0]}")
+    if unsplit:
+        kept, held = every(unsplit, 2)
+        references += kept
+        test += [Sample(path, 0) for path in held]
+        problems.append(f"{source}: no split for {len(unsplit)} normal images, so every second one is tested")
+    bare = [sample.path.name for sample in test if sample.label and not sample.masks]
+    if bare and any(sample.masks for sample in test):
+        problems.append(f"{source}: {len(bare)} anomalous images have no mask, as {bare[0]}")
+    return Category(dataset, name, layout, root, {None: tuple(references)}, tuple(test), tuple(problems))
+
+
+def _label(line: _Line, source: Path) -> int:
+    name = line.label.lower()
+    if name in NORMAL_NAMES:
+        return 0
+    if name in ANOMALOUS_NAMES:
+        return 1
+    raise DatasetError(f"{source}, {line.path}: label {line.label!r} is neither 0 or normal nor 1 or anomaly")
+
+
+def _masks(line: _Line, root: Path, source: Path, problems: list[str]) -> tuple[Path, ...]:
+    if not line.mask:
+        return ()
+    if (root / line.mask).is_file():
+        return (root / line.mask,)
+    problems.append(f"{source}: mask {line.mask} does not exist")
+    return ()

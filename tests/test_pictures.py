@@ -1,0 +1,122 @@
+"""The texture descriptor, pictures, and the example as a user runs it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from patchclip import viz
+from patchclip.texture import describe_patches, filters, whitening
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_descriptor_of_a_plain_image_is_its_colour() -> None:
+    rgb = torch.tensor([0.2, 0.6, 0.4]).view(1, 3, 1, 1).expand(1, 3, 64, 48)
+    found = describe_patches(rgb, 16)
+    assert found.shape == (1, 4, 3, 39)
+    colour = [0.299 * 0.2 + 0.587 * 0.6 + 0.114 * 0.4, -0.2, 0.0]
+    assert found[0, 1, 1, :3].tolist() == pytest.approx(colour, abs=1e-5)
+    assert float(found[0, :, :, 3:14].abs().max()) < 1e-3  # no energy
+    assert float(found[0, :, :, 14:].abs().max()) < 2e-3  # no deviation, no peak
+
+
+def test_filters_have_no_mean_and_feel_their_orientation() -> None:
+    assert filters().shape == (19, 1, 15, 15)
+    assert float(filters().sum((1, 2, 3)).abs().max()) < 1e-5
+    x = torch.arange(64.0)
+    stripes = (0.5 + 0.5 * torch.cos(2 * torch.pi * x / 4)).expand(1, 3, 64, 64)
+    energies = describe_patches(stripes, 16)[0, 1, 1, 3:14]
+    assert int(energies[:8].argmax()) == 0  # wavelength 4, across x
+    turned = describe_patches(stripes.transpose(2, 3), 16)[0, 1, 1, 3:14]
+    assert int(turned[:8].argmax()) == 2  # wavelength 4, across y
+
+
+def test_descriptor_depends_on_nothing_far_away() -> None:
+    rgb = torch.rand(1, 3, 96, 96, generator=torch.Generator().manual_seed(0))
+    changed = rgb.clone()
+    changed[..., 80:, 80:] = 0
+    difference = (describe_patches(rgb, 16) - describe_patches(changed, 16)).abs().amax(-1)[0]
+    assert float(difference[5, 5]) > 0.05
+    assert float(difference[:4, :4].max()) == 0
+
+
+def test_whitening_is_complete() -> None:
+    scale, half_at = whitening()
+    assert scale.shape == (39,)
+    assert float(scale.min()) > 0
+    assert half_at > 0
+
+
+def test_overlay_colours_only_what_is_near_the_threshold() -> None:
+    image = np.full((300, 400, 3), 90, np.uint8)
+    heatmap = np.zeros((300, 400), np.float32)
+    heatmap[100:150, 200:260] = 0.8
+    picture = np.asarray(viz.overlay(image, heatmap, 0.4, [((200, 100, 260, 150), "crack 0.80")]))
+    assert picture.shape == (300, 400, 3)
+    assert (picture[:90, :150] == 90).all()
+    red, _, blue = picture[125, 230].astype(int)
+    assert red > blue + 60  # far above the threshold is red
+    assert (picture[100, 200:260] == 255).all()  # the box
+    assert (picture[70:99, 200:215] < 60).any()  # its label above it
+
+
+def test_labels_stay_inside_the_picture() -> None:
+    image = np.full((120, 260, 3), 90, np.uint8)
+    labels = [((0, 0, 20, 20), "contamination 0.99"), ((240, 100, 260, 120), "contamination 0.99")]
+    picture = np.asarray(viz.overlay(image, np.zeros((120, 260), np.float32), 0.5, labels))
+    assert (picture[21:34, 0:90] < 30).any()
+    assert (picture[84:99, 150:259] < 30).any()
+
+
+def test_contact_sheet_has_room_for_all() -> None:
+    pictures = [Image.new("RGB", (50, 10 + 10 * k), "red") for k in range(5)]
+    sheet = viz.contact_sheet(pictures, list("abcde"), columns=2, side=60)
+    assert sheet.size == (2 * 64 - 4, 3 * (50 + 13))  # as high as the highest
+
+
+def run_example(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "examples" / "heatmap.py"), *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment)
+
+
+def test_the_example_without_and_with_normals(tmp_path: Path) -> None:
+    image = ROOT / "examples" / "images" / "tile_crack.jpg"
+    done = run_example(image, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    lines = dict(line.split(None, 1) for line in done.stdout.splitlines())
+    assert {"score", "verdict", "threshold", "overlay"} <= lines.keys()
+    assert 0 < float(lines["score"]) < 1
+    with Image.open(tmp_path / "tile_crack_overlay.png") as overlay, Image.open(image) as given:
+        assert overlay.size == given.size
+    fitted = run_example(
+        image, "--normals", ROOT / "examples" / "images" / "tile_normal", "--out", "o.png", cwd=tmp_path
+    )
+    assert fitted.returncode == 0, fitted.stderr
+    assert "anomalous" in fitted.stdout
+    assert "(fit)" in fitted.stdout
+    assert (tmp_path / "o.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["absent.jpg"], "absent.jpg does not exist"),
+        (["absent.jpg", "--normals", "nowhere"], "nowhere is no folder"),
+        (["absent.jpg", "--model", "ViT-B16"], "did you mean"),
+    ],
+)
+def test_the_example_says_what_is_wrong(arguments: list[str], reason: str, tmp_path: Path) -> None:
+    done = run_example(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert reason in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,127 @@
+"""The recipe: losses by hand, a run that learns, stops and goes on, and a release that the detector loads."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+
+from patchclip import Detector
+from patchclip.pretrain import losses
+from patchclip.pretrain.model import MODEL_CFG, encode_window, new_model, write_vocabulary
+from patchclip.pretrain.train import Settings, train
+from patchclip.pretrain.validate import make_validation
+
+SMALL = {"images": 96, "products": 12, "pairs": 4, "stages": ((64, 0.5), (96, 0.5)), "validation_images": 12}
+
+
+def test_patch_targets_by_hand() -> None:
+    coverage = torch.tensor([[[0.0, 0.01], [0.03, 0.5]], [[0.0, 0.0], [0.004, 0.001]]])
+    found = losses.patch_targets(coverage)
+    assert found.label.tolist() == [[0, 0, 1, 1], [0, 0, 1, 0]]  # a tiny defect marks its fullest patch
+    assert found.weight.tolist() == [[1, 0, 1, 1], [1, 1, 1, 0]]  # touched, but not enough: neither
+
+
+def test_losses_prefer_the_right_answer() -> None:
+    targets = losses.Targets(torch.tensor([[1.0, 0, 0, 0]]), torch.tensor([[1.0, 1, 1, 0]]))
+    right, wrong = torch.tensor([[4.0, -4, -4, 9]]), torch.tensor([[-4.0, 4, 4, 9]])
+    assert losses.focal(right, targets) < 0.05 < 1 < losses.focal(wrong, targets)
+    assert losses.dice(right, targets) < 0.05 < 0.4 < losses.dice(wrong, targets)
+    unit = torch.eye(3)
+    matches = torch.tensor([0, 1, 2])
+    good = losses.contrastive(unit, unit, matches, torch.tensor(10.0))
+    bad = losses.contrastive(unit, unit.roll(1, 0), matches, torch.tensor(10.0))
+    assert good < 0.01 < 5 < bad
+
+
+def test_pair_distance_falls_when_a_support_shows_the_same() -> None:
+    head = losses.PairDistance(1)
+    generator = torch.Generator().manual_seed(0)
+    clean = torch.randn(1, 6, 8, generator=generator)
+    odd = clean.clone()
+    odd[0, 2] = -clean[0, 2]
+    marked = losses.Targets(torch.tensor([[0.0, 0, 1, 0, 0, 0]]), torch.ones(1, 6))
+    blank = losses.Targets(torch.zeros(1, 6), torch.ones(1, 6))
+    assert head([torch.cat([odd, clean])], marked) < head([torch.cat([clean, clean])], marked)
+    assert head([torch.cat([clean, clean])], blank) < head([torch.cat([odd, clean])], blank)
+
+
+def test_new_models_repeat_and_see_windows_of_the_grid() -> None:
+    first, second = new_model(3), new_model(3)
+    pixels = torch.randn(1, 3, 224, 224)
+    with torch.no_grad():
+        whole = encode_window(first.visual, pixels)
+        assert torch.allclose(whole.cls, second.encode_image(pixels), atol=1e-5)
+        part = encode_window(first.visual, pixels[..., :64, :96][..., :64], (2, 5))
+    assert whole.dense.shape == (1, 14, 14, 192)
+    assert part.dense.shape == (1, 4, 4, 192)
+    assert [layer.shape for layer in part.layers] == [(1, 4, 4, 192)] * 2
+
+
+def test_the_short_vocabulary_reads_any_word(tmp_path: Path) -> None:
+    tokenizer = open_clip.SimpleTokenizer(str(write_vocabulary(tmp_path)), context_length=32)
+    assert tokenizer.vocab_size == MODEL_CFG["text_cfg"]["vocab_size"]
+    ids = tokenizer(["a photo of a Zwieback grinder", "scratch"])
+    assert ids.shape == (2, 32)
+    assert int(ids.max()) == tokenizer.vocab_size - 1 == tokenizer.eot_token_id
+
+
+def test_validation_is_held_out_and_repeats() -> None:
+    data = make_validation(12, side=64)
+    assert (data.kinds >= 0).sum() == pytest.approx(6, abs=1)
+    assert (data.coverage.flatten(1).amax(1).numpy() > 0).tolist() == (data.kinds >= 0).tolist()
+    assert torch.equal(make_validation(12, side=64).pixels, data.pixels)
+
+
+@pytest.mark.filterwarnings("ignore:.*autocast")
+def test_a_run_can_be_stopped_and_resumed(tmp_path: Path) -> None:
+    settings = Settings(tmp_path / "run", **SMALL)
+    release = train(settings)
+    rows = [json.loads(line) for line in (settings.out / "log.jsonl").read_text().splitlines()]
+    assert rows[-1]["images"] >= 96
+    assert np.isfinite([value for value in rows[-1].values() if isinstance(value, float)]).all()
+    with pytest.raises(FileExistsError, match="--resume"):
+        train(settings)
+    before = torch.load(settings.out / "checkpoint.pt", weights_only=True)
+    train(replace(settings, images=160), resume=True)
+    after = torch.load(settings.out / "checkpoint.pt", weights_only=True)
+    assert after["step"] > before["step"]
+    assert after["images"] >= 160
+
+    detector = Detector(f"local-dir:{release}", precision="fp32")
+    assert detector.options["layers"] == (3, 6)
+    assert detector.options["dense_attention"] == "qk"
+    assert 0 < detector.predict(np.zeros((50, 60, 3), np.uint8)).score < 1
+
+
+@pytest.mark.filterwarnings("ignore:.*autocast")
+def test_an_interrupted_run_ends_where_an_unbroken_one_does(tmp_path: Path) -> None:
+    """The data of a step does not depend on the steps before it, nor does the schedule."""
+    whole = Settings(tmp_path / "whole", **SMALL, checkpoint_every_s=0)
+    train(whole)
+
+    class Killed(Exception):
+        pass
+
+    def kill(*args: object, **options: object) -> None:
+        raise Killed
+
+    broken = replace(whole, out=tmp_path / "broken")
+    with pytest.MonkeyPatch.context() as patch:
+        calls = iter([None] * 3 + [kill])
+        from patchclip.pretrain import train as module
+
+        real = module.validate
+        patch.setattr(module, "validate", lambda *a: (next(calls) or real)(*a))
+        with pytest.raises(Killed):
+            train(broken)
+    train(broken, resume=True)
+    states = [torch.load(out / "checkpoint.pt", weights_only=True) for out in (whole.out, broken.out)]
+    assert states[0]["step"] == states[1]["step"]
+    for key, value in states[0]["objective"].items():
+        assert torch.allclose(value, states[1]["objective"][key], atol=1e-5), key

@@ -395,8 +395,8 @@ class Detector:
             ) from error
         if detector.backbone.weights_sha256 != expected:
             raise WeightsUnavailableError(
-                f"{path} was fitted with other weights of {detector.options['model']!r} "
-                f"(generation {saved.get('generation')}): pass pretrained= with the checkpoint it was fitted with, or fit again"
+                f"{path} was fitted with other weights of {detector.options['model']!r} (generation "
+                f"{saved.get('generation')}): pass pretrained= with the checkpoint it was fitted with, or fit again"
             )
         if classes is not None:
             detector.memory_ = Memory.from_tensors(tensors, classes, detector.backbone.device)

@@ -7,6 +7,7 @@ import re
 import sys
 import warnings
 from pathlib import Path
+from types import FrameType
 
 import numpy as np
 import pytest
@@ -154,7 +155,10 @@ def test_light_import() -> None:
     import subprocess
 
     heavy = ("ray", "gradio", "matplotlib", "faiss", "sklearn", "onnxruntime", "cv2", "anomalib")
-    code = f"import sys, torch, open_clip; before = set(sys.modules); import patchclip; print([m for m in {heavy!r} if m in set(sys.modules) - before])"
+    code = (
+        "import sys, torch, open_clip; before = set(sys.modules); import patchclip;"
+        f"print([name for name in {heavy!r} if name in set(sys.modules) - before])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
@@ -174,10 +178,11 @@ def test_one_predict_is_short_to_read(shots: int, normals: list[np.ndarray]) -> 
     detector.predict(normals[4])
     called = set()
 
-    def profile(frame: object, event: str, argument: object) -> None:
-        if event == "call" and frame.f_code.co_filename.startswith(str(PACKAGE)):
-            if "<" not in frame.f_code.co_name:  # a comprehension is no function
-                called.add((frame.f_code.co_filename, frame.f_code.co_name, frame.f_code.co_firstlineno))
+    def profile(frame: FrameType, event: str, argument: object) -> None:
+        code = frame.f_code
+        own = event == "call" and code.co_filename.startswith(str(PACKAGE))
+        if own and "<" not in code.co_name:  # a comprehension is no function
+            called.add((code.co_filename, code.co_name, code.co_firstlineno))
 
     sys.setprofile(profile)
     try:

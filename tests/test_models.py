@@ -146,7 +146,7 @@ def test_a_quickgelu_tag_gets_its_activation(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_local_dir_faults(tmp_path: Path) -> None:
-    with pytest.raises(WeightsUnavailableError, match="no open_clip_config.json"):
+    with pytest.raises(WeightsUnavailableError, match=r"no open_clip_config\.json"):
         load_model(f"local-dir:{tmp_path}")
     with pytest.raises(ModelNotFoundError, match="own weights"):
         load_model("tiny", "openai")

@@ -92,7 +92,8 @@ class PairSampler:
     def batch(self, step: int, rank: int, pairs: int, side: int) -> Batch:
         """The batch of that step on that rank: `pairs` pairs of `side` x `side` pixels."""
         rng = np.random.default_rng([self._seed, 1, step, rank])
-        kinds = rng.permutation(np.arange(pairs) % len(KINDS))  # balanced
+        rounds = [rng.permutation(len(KINDS)) for _ in range(-(-pairs // len(KINDS)))]
+        kinds = np.concatenate(rounds)[:pairs]  # balanced over any number of steps
         kinds = np.where(rng.random(pairs) < _DEFECTIVE_SHARE, kinds, -1)
         drawn = [self._pair(rng, int(kind), side) for kind in kinds]
         queries, supports, masks, indices, kept = zip(*drawn, strict=True)

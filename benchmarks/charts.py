@@ -1,0 +1,129 @@
+"""Small charts as inline SVG: curves, histograms, intervals, stacked bars."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+
+import numpy as np
+
+#: One for each method, in the order they appear.
+PALETTE = ("#3465a4", "#d1641b", "#2e8b57", "#8b5a9f", "#c2a21c", "#c0392b", "#1f9ea8", "#7a6652", "#d36ba6", "#6b7280")
+
+#: Of the bars of scores.
+NORMAL, ANOMALOUS = "#5b8fc7", "#e07b39"
+_WIDTH, _HEIGHT = 300, 250
+_LEFT, _TOP, _RIGHT, _BOTTOM = 40, 10, 10, 36
+
+
+def curve_chart(
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    colours: Mapping[str, str],
+    *,
+    x_title: str,
+    y_title: str,
+    x_limit: float = 1.0,
+    diagonal: bool = False,
+) -> str:
+    """Lines in [0, x_limit] x [0, 1], each with its name on hovering."""
+    across, down = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
+
+    def place(x: float, y: float) -> str:
+        return f"{_LEFT + across * min(x, x_limit) / x_limit:.1f},{_TOP + down * (1 - y):.1f}"
+
+    parts = [_axes(x_title, y_title, x_limit)]
+    if diagonal:
+        start, end = place(0, 0), place(x_limit, x_limit)
+        parts.append(f'<polyline points="{start} {end}" class="guide"/>')
+    for name, (xs, ys) in curves.items():
+        points = " ".join(place(x, y) for x, y in zip(*_cut(xs, ys, x_limit), strict=True))
+        title = f"<title>{escape(name)}</title>"
+        parts.append(f'<polyline points="{points}" class="curve" stroke="{colours[name]}">{title}</polyline>')
+    return _svg(_WIDTH, _HEIGHT, parts, f"{y_title} against {x_title}")
+
+
+def _cut(xs: Sequence[float], ys: Sequence[float], limit: float) -> tuple[list[float], list[float]]:
+    """The part of a curve up to the limit, with a last point on it."""
+    inside = [(x, y) for x, y in zip(xs, ys, strict=True) if x <= limit]
+    if inside and inside[-1][0] < limit < xs[-1]:
+        inside.append((limit, float(np.interp(limit, xs, ys))))
+    return [x for x, _ in inside], [y for _, y in inside]
+
+
+def _axes(x_title: str, y_title: str, x_limit: float) -> str:
+    across, down = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
+    parts = [f'<rect x="{_LEFT}" y="{_TOP}" width="{across}" height="{down}" class="frame"/>']
+    for k in range(6):
+        y = _TOP + down * (1 - k / 5)
+        x = _LEFT + across * k / 5
+        parts.append(f'<line x1="{_LEFT}" x2="{_LEFT + across}" y1="{y:.1f}" y2="{y:.1f}" class="grid"/>')
+        parts.append(f'<text x="{_LEFT - 5}" y="{y + 3.5:.1f}" text-anchor="end">{k / 5:g}</text>')
+        parts.append(f'<text x="{x:.1f}" y="{_TOP + down + 14}" text-anchor="middle">{x_limit * k / 5:.2g}</text>')
+    parts.append(f'<text x="{_LEFT + across / 2}" y="{_HEIGHT - 4}" text-anchor="middle">{escape(x_title)}</text>')
+    turn = f"rotate(-90 10 {_TOP + down / 2})"
+    parts.append(f'<text x="10" y="{_TOP + down / 2}" text-anchor="middle" transform="{turn}">{escape(y_title)}</text>')
+    return "".join(parts)
+
+
+def histogram_chart(normal: Sequence[float], anomalous: Sequence[float], threshold: float | None) -> str:
+    """Scores of normal images upwards, of anomalous ones downwards, as parts of their own; the threshold as a line."""
+    width, height, middle = 216, 142, 62
+    scores = np.array([*normal, *anomalous])
+    low, high = float(scores.min()), float(scores.max())
+    if threshold is not None:
+        low, high = min(low, threshold), max(high, threshold)
+    pad = 0.03 * (high - low) or 0.01
+    edges = np.linspace(low - pad, high + pad, 31)
+    step = (width - 20) / 30
+    parts = []
+    for values, colour, name, sign in ((normal, NORMAL, "normal", 1), (anomalous, ANOMALOUS, "anomalous", -1)):
+        counts = np.histogram(values, edges)[0]
+        tallest = max(counts.max(), 1)
+        for k in np.flatnonzero(counts).tolist():
+            tall = 54 * counts[k] / tallest
+            y = middle - tall if sign > 0 else middle
+            title = f"<title>{counts[k]} {name}, {edges[k]:.3f} to {edges[k + 1]:.3f}</title>"
+            box = f'x="{10 + k * step:.1f}" y="{y:.1f}" width="{step - 1:.1f}" height="{tall:.1f}"'
+            parts.append(f'<rect {box} fill="{colour}">{title}</rect>')
+    parts.append(f'<line x1="10" x2="{width - 10}" y1="{middle}" y2="{middle}" class="axis"/>')
+    for k in (0, 15, 30):
+        anchor = ("start", "middle", "end")[k // 15]
+        parts.append(f'<text x="{10 + k * step:.1f}" y="136" text-anchor="{anchor}">{edges[k]:.3g}</text>')
+    if threshold is not None:
+        x = 10 + (threshold - edges[0]) / (edges[-1] - edges[0]) * (width - 20)
+        title = f"<title>threshold {threshold:.4g}</title>"
+        parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="4" y2="122" class="threshold">{title}</line>')
+    return _svg(width, height, parts, "scores of normal images (up) and anomalous images (down)")
+
+
+def interval_mark(mean: float, low: float, high: float, colour: str, *, start: float = 0.4) -> str:
+    """A dot with its interval on a line from `start` to 1, marked at 0.5."""
+    width = 110
+
+    def place(value: float) -> float:
+        return 4 + (width - 8) * (min(max(value, start), 1) - start) / (1 - start)
+
+    middle = place(0.5)
+    parts = [
+        f'<line x1="{place(start):.1f}" x2="{place(1):.1f}" y1="8" y2="8" class="grid"/>',
+        f'<line x1="{middle:.1f}" x2="{middle:.1f}" y1="2" y2="14" class="guide"/>',
+        f'<line x1="{place(low):.1f}" x2="{place(high):.1f}" y1="8" y2="8" stroke="{colour}" stroke-width="3"/>',
+        f'<circle cx="{place(mean):.1f}" cy="8" r="4" fill="{colour}"/>',
+    ]
+    return _svg(width, 16, parts, f"{mean:.3f}, from {low:.3f} to {high:.3f}")
+
+
+def stacked_bar(parts_s: Mapping[str, float], colours: Mapping[str, str], longest_s: float) -> str:
+    """Parts of a time side by side, on a scale that several bars share."""
+    width, x, parts = 420.0, 0.0, []
+    for name, seconds in parts_s.items():
+        wide = width * max(seconds, 0) / longest_s
+        title = f"<title>{escape(name)} {1000 * seconds:.2f} ms</title>"
+        parts.append(f'<rect x="{x:.1f}" y="1" width="{wide:.1f}" height="14" fill="{colours[name]}">{title}</rect>')
+        x += wide
+    return _svg(int(width), 16, parts, "parts of the time")
+
+
+def _svg(width: int, height: int, parts: Sequence[str], title: str) -> str:
+    head = f'<svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img"'
+    return f'{head} aria-label="{escape(title, quote=True)}">{"".join(parts)}</svg>'

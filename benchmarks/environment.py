@@ -1,0 +1,119 @@
+"""What a measurement depends on beside the code: machine, versions, commit."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from patchclip import Detector
+
+ROOT = Path(__file__).resolve().parents[1]
+
+_PACKAGES = ("patchclip", "torch", "open_clip_torch", "timm", "numpy", "scipy", "opencv-python-headless", "pillow")
+
+
+def describe_environment(detector: Detector) -> dict[str, Any]:
+    """JSON-ready: command, date, commit, machine, versions, threads, and the model as it is in force."""
+    return {
+        "command": shlex.join(["python", *sys.argv]),
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "commit": commit(),
+        "code_sha256": code_sha256(),
+        "machine": {
+            "system": f"{platform.system()} {platform.machine()}",
+            "processor": _processor(),
+            "cores": os.cpu_count(),
+            "memory_gb": _memory_gb(),
+            "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        },
+        "threads": torch.get_num_threads(),
+        "versions": {"python": platform.python_version()} | _versions(),
+        "model": {
+            "name": detector.options["model"],
+            "pretrained": detector.options["pretrained"],
+            "generation": detector.backbone.model.about.get("generation"),
+            "weights_sha256": detector.backbone.weights_sha256,
+            "image_size": detector.options["image_size"],
+            "precision": detector.options["precision"],
+            "device": str(detector.backbone.device),
+        },
+    }
+
+
+def commit() -> str | None:
+    """The commit that is checked out, with "+" for changed files; None outside a repository."""
+    try:
+        head = subprocess.run(
+            ["git", "rev-parse", "--short=12", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout.strip()
+        changed = subprocess.run(
+            ["git", "status", "--porcelain", "--untracked-files=no"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head + ("+" if changed.strip() else "")
+
+
+def code_sha256() -> str:
+    """Of everything that can change a figure: the code of the package and of the benchmark, and its constants."""
+    digest = hashlib.sha256()
+    for file in sorted(
+        [*ROOT.glob("patchclip/**/*.py"), *ROOT.glob("benchmarks/*.py"), *ROOT.glob("patchclip/assets/*.json")]
+    ):
+        digest.update(str(file.relative_to(ROOT)).encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()
+
+
+def one_line(environment: dict[str, Any]) -> str:
+    """For the head of a table."""
+    machine, model, versions = environment["machine"], environment["model"], environment["versions"]
+    memory = f", {machine['memory_gb']} GB" if machine["memory_gb"] else ""
+    return (
+        f"model {model['name']}{' ' + model['generation'] if model['generation'] else ''} "
+        f"({model['weights_sha256'][:12]}), {model['image_size']} px, {model['precision']} on {model['device']}; "
+        f"{machine['processor']}, {machine['cores']} cores{memory}, "
+        f"{machine['accelerator'] or 'no GPU'}, {environment['threads']} threads; "
+        f"Python {versions['python']}, torch {versions['torch']}, open_clip {versions['open_clip_torch']}; "
+        f"commit {environment['commit'] or 'none'}; {environment['date'][:10]}"
+    )
+
+
+def _versions() -> dict[str, str | None]:
+    found: dict[str, str | None] = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:  # a checkout that is not installed
+            found[name] = None
+    return found
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _memory_gb() -> int | None:
+    try:
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30)
+    except (AttributeError, ValueError, OSError):
+        return None

@@ -1,0 +1,142 @@
+#!/usr/bin/env python3
+"""Fill benchmarks/RESULTS.md: run everything that is in it, one `run.py` after the other, and write its tables.
+
+    python benchmarks/record.py --data ../data --out runs/record
+    python benchmarks/record.py --data ../data --out runs/record --peer-python ../peers/bin/python
+
+Runs that are done are kept (`--resume`), so a stopped record goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__":  # a script: import from the checkout, and nothing in this folder by its bare name
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from benchmarks import tables
+from benchmarks.environment import ROOT, one_line
+from patchclip.datasets import read_dataset
+
+RESULTS = ROOT / "benchmarks" / "RESULTS.md"
+
+_INTRO = """\
+# Results
+
+Measured by `python benchmarks/record.py`; nothing in this file is written by hand. Nothing was tuned on these images:
+the embedded model has seen synthetic surfaces alone. `random-vit` is a network of the same shape with random weights,
+`texture` a fixed descriptor without any learning: what lies above both was learnt.
+"""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A section of RESULTS.md: its title, the arguments of run.py, and the interpreter it wants."""
+
+    name: str
+    title: str
+    arguments: tuple[str, ...]
+    python: str = sys.executable
+
+
+def planned(data: Path, out: Path, *, course: Path, peer_python: str | None) -> list[Run]:
+    """Every run of the record, in the order of the file."""
+    own = ("--methods", "dense", "winclip", "bank", "texture", "random-vit", "dense+bank")
+    runs = [Run("synthetic", "The synthetic set", own)]
+    for category in read_dataset(data):
+        path = str(data / category.name)
+        shots = ("--shots", "0", "1", "4", "--seeds", "3")
+        runs.append(Run(category.name, category.name, ("--data", path, *own, *shots)))
+    for name in ("elpv", "textile"):
+        runs.append(Run(name, name, ("--dataset", name, "--shots", "0", "4", "--seeds", "3")))
+    runs.append(Run("course", "The course's layout, and its baselines", ("--data", str(course), "--seeds", "3")))
+    if peer_python is not None:
+        tile = ("--data", str(data / "magnetic_tile"), "--shots", "4", "--seeds", "3")
+        peers = ("--methods", "bank", "dense+bank", "winclip", "anomalib-patchcore", "anomalib-winclip")
+        runs.append(Run("peers", "Beside anomalib, on the same weights", (*tile, *peers), peer_python))
+    return runs
+
+
+def make_course(data: Path, folder: Path, *, each: int = 16) -> Path:
+    """A course layout out of the data's categories: 5 normal images of each, and a mixed test of `each` + `each`."""
+    shutil.rmtree(folder, ignore_errors=True)
+    for category in read_dataset(data):
+        rng = random.Random(0)
+        references = sorted(category.references[None])
+        chosen = [(path, folder / "train" / category.name) for path in rng.sample(references, 5)]
+        for label, name in ((0, "normal"), (1, "anomaly")):
+            members = [sample.path for sample in category.test if sample.label == label]
+            chosen += [(path, folder / "test" / name) for path in rng.sample(members, min(each, len(members)))]
+        for path, target in chosen:
+            target.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, target / f"{category.name}_{path.parent.name}_{path.name}")
+    return folder
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run what is not done yet, then write RESULTS.md."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="a folder with magnetic_tile and others, MVTec layout")
+    parser.add_argument("--out", type=Path, required=True, help="where the runs go, each with its report.html")
+    parser.add_argument("--peer-python", help="of an environment with anomalib; without it that section is left out")
+    parser.add_argument(
+        "--results", type=Path, default=RESULTS, help="the file to write (default: benchmarks/RESULTS.md)"
+    )
+    options = parser.parse_args(arguments)
+    options.out.mkdir(parents=True, exist_ok=True)
+    course = make_course(options.data, options.out / "course_data")
+    sections = []
+    for run in planned(options.data, options.out, course=course, peer_python=options.peer_python):
+        folder = options.out / run.name
+        command = [run.python, str(ROOT / "benchmarks" / "run.py"), *run.arguments, "--out", str(folder), "--resume"]
+        print(f"\n=== {run.title}: {shlex.join(command)}", flush=True)
+        subprocess.run(command, check=True)
+        sections.append(section(run, json.loads((folder / "metrics.json").read_text(encoding="utf-8"))))
+    options.results.write_text("\n\n".join([_INTRO.rstrip(), *sections]) + "\n", encoding="utf-8")
+    print(f"written to {options.results}")
+
+
+def section(run: Run, content: Mapping[str, Any]) -> str:
+    """One run as Markdown: the command, the machine, the tables, the remarks."""
+    blocks = [
+        f"## {run.title}",
+        "```\n" + shlex.join(["python", "benchmarks/run.py", *run.arguments]) + "\n```",
+        one_line(content["environment"]) + ".",
+        tables.summary_table(content["summary"]),
+        tables.LEGEND,
+    ]
+    if content["data"] and content["data"][0]["layout"] == "course":
+        blocks.append(against_baselines(content["summary"]))
+    if content["latency"]:
+        blocks += [tables.latency_table(content["latency"]), tables.parts_table(content["latency"])]
+    if content["problems"]:
+        blocks.append("\n".join(f"- {problem}" for problem in content["problems"]))
+    return "\n\n".join(block for block in blocks if block)
+
+
+def against_baselines(summary: Sequence[Mapping[str, Any]]) -> str:
+    """How far the detector's accuracy at its own threshold is from the better baseline of the course."""
+    accuracy = {row["method"]: row["accuracy"] for row in summary if row["accuracy"]}
+    baselines = [name for name in accuracy if name.startswith("course-")]
+    if "dense+bank" not in accuracy or not baselines:
+        return ""
+    best = max(baselines, key=lambda name: accuracy[name]["mean"])
+    own, other = accuracy["dense+bank"]["mean"], accuracy[best]["mean"]
+    return (
+        f"`dense+bank` has {100 * own:.1f} % accuracy at its own threshold, {100 * (own - other):+.1f} points against "
+        f"the better baseline ({best}, {100 * other:.1f} %)."
+    )
+
+
+if __name__ == "__main__":
+    main()

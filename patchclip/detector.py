@@ -273,22 +273,31 @@ class Detector:
         self, images: Iterable[ImageLike], batch_size: int, progress: bool, strict: bool
     ) -> Iterator[Result | ImageError]:
         total = len(images) if isinstance(images, Sized) else None
-        loaded = ordered_map(_try_load, images, ahead=2 * batch_size)
+        loaded = ordered_map(self._try_load, images, ahead=2 * batch_size)
         with tqdm(total=total, desc="predict", unit="img", disable=None if progress else True, leave=False) as bar:
             while batch := list(islice(loaded, batch_size)):
-                results = iter(self._results([image for image in batch if not isinstance(image, ImageError)]))
-                for image in batch:
+                usable = [pair for pair in batch if not isinstance(pair, ImageError)]
+                results = iter(self._results([image for image, _ in usable], [small for _, small in usable]))
+                for pair in batch:
                     bar.update()
-                    if isinstance(image, ImageError):
+                    if isinstance(pair, ImageError):
                         if strict:
-                            raise image
-                        yield image
+                            raise pair
+                        yield pair
                     else:
                         yield next(results)
 
-    def _results(self, images: Sequence[np.ndarray]) -> list[Result]:
-        """Upright images -> results; images of one size share each step."""
-        features = self._extractor.features(images, for_bank=self.memory_ is not None)
+    def _try_load(self, image: ImageLike) -> tuple[np.ndarray, np.ndarray] | ImageError:
+        """The upright image, and resized: both in the thread that decodes."""
+        try:
+            upright = load_image(image)
+        except ImageError as error:
+            return error
+        return upright, self._extractor.resized(upright)
+
+    def _results(self, images: Sequence[np.ndarray], resized: Sequence[np.ndarray] | None = None) -> list[Result]:
+        """Upright images (and the same resized, where that is done) -> results; images of one size share each step."""
+        features = self._extractor.features(images, for_bank=self.memory_ is not None, resized=resized)
         cue_maps, numbers = [], []
         for single in features:
             maps, number = self._cue_maps(single)
@@ -411,10 +420,3 @@ class Detector:
             f"Detector({self.options['model']!r}, recipe={self.options['recipe']!r}, {fitted}, "
             f"threshold={self.threshold:.4f} ({self.threshold_source}))"
         )
-
-
-def _try_load(image: ImageLike) -> np.ndarray | ImageError:
-    try:
-        return load_image(image)
-    except ImageError as error:
-        return error

@@ -412,6 +412,30 @@ class Detector:
         detector.weights_, detector._threshold = weights, threshold
         return detector
 
+    def export(self, path: str | os.PathLike[str], *, image_hw: tuple[int, int] | None = None) -> None:
+        """Write one ONNX file that onnxruntime runs without torch; recipe "dense" without tiles only.
+
+        Input "image": (B, 3, h, w) float32, RGB in [0, 1], any B; h and w are fixed, and an image of another size is
+        first resized to them with an antialiased bicubic filter as Pillow's. Outputs "heatmap": (B, H, W) float32 in
+        [0, 1]; "score": (B,), its maximum; when fitted with classes also "class_index": (B,) int64. The model's
+        metadata, entry "patchclip", is JSON with the input's size, the threshold, and the names of the classes.
+
+        It computes in float32 whatever the detector's precision: heatmaps are within 1e-3 of those of precision
+        "fp32". All distances to a bank are held at once: 4 * B * patches * vectors bytes.
+
+        Args:
+            image_hw: (H, W) of the images, and of the heatmaps; h and w are what `predict` would resize them to.
+                None is the model's own square, which needs no resizing.
+
+        Raises:
+            ValueError: recipe "winclip", tiles, or more than the 2 GiB that one file holds.
+            MissingDependencyError: without `pip install "patchclip[onnx]"`.
+            OSError: the folder does not exist or cannot be written.
+        """
+        from .export import export_onnx
+
+        export_onnx(self, path, image_hw=image_hw)
+
     def __repr__(self) -> str:
         fitted = (
             "zero-shot" if self.memory_ is None else f"fitted, {sum(map(len, self.memory_.banks[0].values()))} vectors"

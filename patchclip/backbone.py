@@ -66,35 +66,59 @@ def run_tower(
     cls = (visual.class_embedding + visual.positional_embedding[0]).expand(batch, 1, -1)
     x = visual.ln_pre(torch.cat([cls.to(x.dtype), x], 1))  # (B, 1 + N, D)
     blocks, kept = visual.transformer.resblocks, {}
-    plain = len(blocks) if dense_attention == "qk" else len(blocks) - 1
-    for depth in range(plain):
-        x = blocks[depth](x)
+    for depth in range(len(blocks) - 1):
+        x, _ = _block(blocks[depth], x)
         if depth + 1 in layers:
             kept[depth + 1] = x[:, 1:]
-    if dense_attention == "qk":
-        dense = x[:, 1:]
-    else:
-        last_in_bank = len(blocks) in layers or visual.pool_type == "avg"
-        dense, x = _last_block(blocks[-1], x, dense_attention, whole=last_in_bank)
-        kept[len(blocks)] = x[:, 1:]
+    whole = dense_attention == "qk" or len(blocks) in layers or visual.pool_type == "avg"
+    x, dense = _block(blocks[-1], x, dense_attention=dense_attention, cls_only=not whole)
+    kept[len(blocks)] = x[:, 1:]
+    dense = x[:, 1:] if dense is None else dense
     if len(blocks) in layers:
         kept[len(blocks)] = visual.ln_post(kept[len(blocks)])
     grid = tuple(kept[depth].unflatten(1, (gh, gw)) for depth in layers)
     return Tokens(_pool(visual, x), (visual.ln_post(dense) @ visual.proj).unflatten(1, (gh, gw)), grid)
 
 
-def _last_block(block: Any, x: torch.Tensor, dense_attention: str, *, whole: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """Self-self attention for the patches and the ordinary block for [CLS] (for all tokens if `whole`)."""
+def _block(
+    block: Any, x: torch.Tensor, *, dense_attention: str = "qk", cls_only: bool = False
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """One block of the transformer.
+
+    Attention goes through `scaled_dot_product_attention`: the path that nn.MultiheadAttention takes without gradients
+    is several times slower in bfloat16 on processors.
+
+    Args:
+        x: (B, 1 + N, D).
+        dense_attention: other than "qk", self-self attention for the patches too.
+        cls_only: leave the patches out of the ordinary output.
+
+    Returns:
+        The ordinary output `block(x)`, (B, 1 + N, D) or (B, 1, D), and self-self attended patches (B, N, D) or None.
+    """
+    rows = slice(0, 1) if cls_only else slice(None)
+    if type(block) is not open_clip.transformer.ResidualAttentionBlock:
+        return block(x)[:, rows], None
     projected = F.linear(block.ln_1(x), block.attn.in_proj_weight, block.attn.in_proj_bias)
     heads = projected.unflatten(2, (3, block.attn.num_heads, -1)).permute(2, 0, 3, 1, 4)
     q, k, v = heads.unbind(0)  # (B, heads, 1 + N, D / heads) each
-    own = {"qq": q, "kk": k, "vv": v}[dense_attention]
-    mixed = F.scaled_dot_product_attention(own[:, :, 1:], own, v)
-    dense = block.ls_1(block.attn.out_proj(mixed.transpose(1, 2).flatten(2)))  # (B, N, D)
-    rows = slice(None) if whole else slice(0, 1)
+    dense = None
+    if dense_attention != "qk":
+        own = {"qq": q, "kk": k, "vv": v}[dense_attention]
+        mixed = F.scaled_dot_product_attention(own[:, :, 1:], own, v)
+        dense = block.ls_1(block.attn.out_proj(mixed.transpose(1, 2).flatten(2)))
     mixed = F.scaled_dot_product_attention(q[:, :, rows], k, v)
     x = x[:, rows] + block.ls_1(block.attn.out_proj(mixed.transpose(1, 2).flatten(2)))
-    return dense, x + block.ls_2(block.mlp(block.ln_2(x)))
+    return x + block.ls_2(block.mlp(block.ln_2(x))), dense
+
+
+def _run_window(visual: Any, x: torch.Tensor) -> torch.Tensor:
+    """(B, 1 + N, D) before `ln_pre` -> (B, E)."""
+    x = visual.ln_pre(x)
+    *blocks, last = visual.transformer.resblocks
+    for block in blocks:
+        x, _ = _block(block, x)
+    return _pool(visual, _block(last, x, cls_only=visual.pool_type != "avg")[0])
 
 
 def _pool(visual: Any, x: torch.Tensor) -> torch.Tensor:
@@ -137,7 +161,7 @@ class Backbone:
         self.precision = precision
         self.dense_attention = dense_attention or model.about.get("dense_attention", "qq")
         visual: Any = model.clip.visual
-        custom = not isinstance(visual.transformer.resblocks[-1], open_clip.transformer.ResidualAttentionBlock)
+        custom = type(visual.transformer.resblocks[-1]) is not open_clip.transformer.ResidualAttentionBlock
         if custom and self.dense_attention != "qk":
             self.dense_attention = "qk"
         self.patch = visual.patch_size[0]
@@ -203,7 +227,7 @@ class Backbone:
             parts = []
             for chunk in sequences.split(_WINDOW_CHUNK):
                 start = cls.expand(len(chunk), 1, width)
-                parts.append(_pool(visual, visual.transformer(visual.ln_pre(torch.cat([start, chunk], 1)))))
+                parts.append(_run_window(visual, torch.cat([start, chunk], 1)))
             rows = gh - min(side, gh) + 1
             embeddings.append(torch.cat(parts).view(batch, rows, -1, visual.output_dim).float())
         return embeddings

@@ -15,8 +15,8 @@ from tqdm import tqdm
 #: Rows of one image: bank name -> slice, of its class's banks.
 Rows = dict[str, slice]
 
-#: A block of similarities takes at most so much memory.
-_BLOCK_BYTES = 32 * 1024 * 1024
+#: A block of similarities takes at most so much memory: it is read again while it is still in the cache.
+_BLOCK_BYTES = 4 * 1024 * 1024
 
 
 class PatchBank:
@@ -57,9 +57,11 @@ class PatchBank:
                 rows = slice(row, min(row + block, stop))
                 # largest q.b - |b|^2 / 2 is smallest |q - b|^2
                 closeness = torch.addmm(-self._half_norms[rows], queries, self.vectors[rows].T)  # (M, block)
-                value, where = closeness.max(1)
-                index = torch.where(value > best, where + row, index)
-                best = torch.maximum(best, value)
+                value = closeness.amax(1)
+                better = (value > best).nonzero()[:, 0]  # few after the first blocks, and only they need their place
+                if len(better):
+                    index[better] = closeness[better].argmax(1) + row
+                    best[better] = value[better]
         return (queries - self.vectors[index]).square().sum(1)
 
     def coreset(self, count: int, *, seed: int = 0, progress: bool = True) -> torch.Tensor:

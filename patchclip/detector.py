@@ -273,22 +273,31 @@ class Detector:
         self, images: Iterable[ImageLike], batch_size: int, progress: bool, strict: bool
     ) -> Iterator[Result | ImageError]:
         total = len(images) if isinstance(images, Sized) else None
-        loaded = ordered_map(_try_load, images, ahead=2 * batch_size)
+        loaded = ordered_map(self._try_load, images, ahead=2 * batch_size)
         with tqdm(total=total, desc="predict", unit="img", disable=None if progress else True, leave=False) as bar:
             while batch := list(islice(loaded, batch_size)):
-                results = iter(self._results([image for image in batch if not isinstance(image, ImageError)]))
-                for image in batch:
+                usable = [pair for pair in batch if not isinstance(pair, ImageError)]
+                results = iter(self._results([image for image, _ in usable], [small for _, small in usable]))
+                for pair in batch:
                     bar.update()
-                    if isinstance(image, ImageError):
+                    if isinstance(pair, ImageError):
                         if strict:
-                            raise image
-                        yield image
+                            raise pair
+                        yield pair
                     else:
                         yield next(results)
 
-    def _results(self, images: Sequence[np.ndarray]) -> list[Result]:
-        """Upright images -> results; images of one size share each step."""
-        features = self._extractor.features(images, for_bank=self.memory_ is not None)
+    def _try_load(self, image: ImageLike) -> tuple[np.ndarray, np.ndarray] | ImageError:
+        """The upright image, and resized: both in the thread that decodes."""
+        try:
+            upright = load_image(image)
+        except ImageError as error:
+            return error
+        return upright, self._extractor.resized(upright)
+
+    def _results(self, images: Sequence[np.ndarray], resized: Sequence[np.ndarray] | None = None) -> list[Result]:
+        """Upright images (and the same resized, where that is done) -> results; images of one size share each step."""
+        features = self._extractor.features(images, for_bank=self.memory_ is not None, resized=resized)
         cue_maps, numbers = [], []
         for single in features:
             maps, number = self._cue_maps(single)
@@ -403,6 +412,30 @@ class Detector:
         detector.weights_, detector._threshold = weights, threshold
         return detector
 
+    def export(self, path: str | os.PathLike[str], *, image_hw: tuple[int, int] | None = None) -> None:
+        """Write one ONNX file that onnxruntime runs without torch; recipe "dense" without tiles only.
+
+        Input "image": (B, 3, h, w) float32, RGB in [0, 1], any B; h and w are fixed, and an image of another size is
+        first resized to them with an antialiased bicubic filter as Pillow's. Outputs "heatmap": (B, H, W) float32 in
+        [0, 1]; "score": (B,), its maximum; when fitted with classes also "class_index": (B,) int64. The model's
+        metadata, entry "patchclip", is JSON with the input's size, the threshold, and the names of the classes.
+
+        It computes in float32 whatever the detector's precision: heatmaps are within 1e-3 of those of precision
+        "fp32". All distances to a bank are held at once: 4 * B * patches * vectors bytes.
+
+        Args:
+            image_hw: (H, W) of the images, and of the heatmaps; h and w are what `predict` would resize them to.
+                None is the model's own square, which needs no resizing.
+
+        Raises:
+            ValueError: recipe "winclip", tiles, or more than the 2 GiB that one file holds.
+            MissingDependencyError: without `pip install "patchclip[onnx]"`.
+            OSError: the folder does not exist or cannot be written.
+        """
+        from .export import export_onnx
+
+        export_onnx(self, path, image_hw=image_hw)
+
     def __repr__(self) -> str:
         fitted = (
             "zero-shot" if self.memory_ is None else f"fitted, {sum(map(len, self.memory_.banks[0].values()))} vectors"
@@ -411,10 +444,3 @@ class Detector:
             f"Detector({self.options['model']!r}, recipe={self.options['recipe']!r}, {fitted}, "
             f"threshold={self.threshold:.4f} ({self.threshold_source}))"
         )
-
-
-def _try_load(image: ImageLike) -> np.ndarray | ImageError:
-    try:
-        return load_image(image)
-    except ImageError as error:
-        return error

@@ -58,22 +58,25 @@ class Extractor:
         self.options = options
         self._text: dict[str, torch.Tensor] = {}
 
-    def features(self, images: Sequence[np.ndarray], *, for_bank: bool) -> list[Features]:
+    def features(
+        self, images: Sequence[np.ndarray], *, for_bank: bool, resized: Sequence[np.ndarray] | None = None
+    ) -> list[Features]:
         """Features of each image as a batch of one; images of one model size share a forward.
 
         Args:
             images: (H, W, 3) uint8 each.
             for_bank: whether the vectors that banks hold are needed too.
+            resized: `self.resized` of each image, where another thread has made them already.
         """
+        resized = resized or [self.resized(image) for image in images]
         options, backbone = self.options, self.backbone
         banks = set(options["cues"]) if for_bank else set()
         groups: dict[tuple[tuple[int, int], tuple[int, int]], list[int]] = defaultdict(list)
         for index, image in enumerate(images):
             groups[self.plan(image.shape[:2])].append(index)
         out: dict[int, Features] = {}
-        for (size_hw, tiles_hw), indices in groups.items():
-            resized = [resize(images[index], size_hw, backbone.model.interpolation) for index in indices]
-            pixels = to_pixels(resized, backbone.mean, backbone.std)
+        for (_, tiles_hw), indices in groups.items():
+            pixels = to_pixels([resized[index] for index in indices], backbone.mean, backbone.std)
             if options["recipe"] == "winclip":
                 batch = extract_winclip(backbone, pixels, self.states(), temperature=options["temperature"])
                 if "tokens" not in banks:
@@ -92,6 +95,10 @@ class Extractor:
             for place, index in enumerate(indices):
                 out[index] = select(batch, place)
         return [out[index] for index in range(len(images))]
+
+    def resized(self, image: np.ndarray) -> np.ndarray:
+        """(H, W, 3) uint8 at the size that the network sees it."""
+        return resize(image, self.plan(image.shape[:2])[0], self.backbone.model.interpolation)
 
     def plan(self, image_hw: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
         """What an image is resized to, in pixels, and into how many tiles (rows, columns) it is then cut."""

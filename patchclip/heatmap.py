@@ -67,19 +67,20 @@ def find_blobs(heatmap: np.ndarray, threshold: float, grid_hw: tuple[int, int]) 
     if not above.any():
         return []
     import cv2
-    from scipy import ndimage
 
     count, labels, stats, _ = cv2.connectedComponentsWithStats(above.view(np.uint8), connectivity=8)
-    numbers = range(1, count)
-    peaks = ndimage.maximum_position(heatmap, labels, numbers)
     height, width = heatmap.shape
     gh, gw = grid_hw
     rows = ((np.arange(gh) + 0.5) * height / gh).astype(int)
     columns = ((np.arange(gw) + 0.5) * width / gw).astype(int)
     at_middles = labels[np.ix_(rows, columns)]  # (gh, gw)
     blobs = []
-    for number, (row, column) in zip(numbers, peaks, strict=True):
+    for number in range(1, count):
         left, top, across, down, area = (int(value) for value in stats[number])
+        inside = (slice(top, top + down), slice(left, left + across))
+        values = np.where(labels[inside] == number, heatmap[inside], -np.inf)
+        row, column = divmod(int(values.argmax()), across)
+        row, column = row + top, column + left
         cells = at_middles == number
         cells[min(row * gh // height, gh - 1), min(column * gw // width, gw - 1)] = True
         box = (left, top, left + across, top + down)

@@ -19,6 +19,9 @@ from patchclip import Detector
 
 ROOT = Path(__file__).resolve().parents[1]
 
+#: Files of the benchmark that figures come from; the others show them.
+_MEASURING = ("baselines", "gallery", "measures", "methods", "peers", "plan", "state", "synthetic_set", "units")
+
 _PACKAGES = ("patchclip", "torch", "open_clip_torch", "timm", "numpy", "scipy", "opencv-python-headless", "pillow")
 
 
@@ -69,11 +72,11 @@ def commit() -> str | None:
 
 
 def code_sha256() -> str:
-    """Of everything that can change a figure: the code of the package and of the benchmark, and its constants."""
+    """Of everything that can change a figure: the package without its training, its constants, the measuring."""
+    package = [file for file in ROOT.glob("patchclip/**/*.py") if file.parent.name != "pretrain"]
+    own = [ROOT / "benchmarks" / f"{name}.py" for name in _MEASURING]
     digest = hashlib.sha256()
-    for file in sorted(
-        [*ROOT.glob("patchclip/**/*.py"), *ROOT.glob("benchmarks/*.py"), *ROOT.glob("patchclip/assets/*.json")]
-    ):
+    for file in sorted([*package, *own, *ROOT.glob("patchclip/assets/*.json")]):
         digest.update(str(file.relative_to(ROOT)).encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,7 +34,9 @@ _CORESET = 0.1
 def _anomalib(module: str) -> Any:
     logging.getLogger("anomalib").setLevel(logging.ERROR)
     try:
-        return importlib.import_module(f"anomalib.models.image.{module}.torch_model")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what anomalib imports
+            return importlib.import_module(f"anomalib.models.image.{module}.torch_model")
     except ImportError as error:
         raise MissingDependencyError(
             f"anomalib is not installed here ({error}): make an environment of its own, in it pip install patchclip "

@@ -234,7 +234,10 @@ def _latency(latency: Sequence[Mapping[str, Any]], colours: Mapping[str, str]) -
         for row in latency
     )
     heads = "".join(f"<th>{text}</th>" for text in head)
-    note = "Whole predictions from files, decoding included, in turn with the bare image encoder of the same backbone."
+    note = (
+        "Whole predictions from files, decoding included, in turn with the bare forward: open_clip's encode_image of "
+        "the same network at its own size and precision."
+    )
     return (
         f'<h2 id="latency">Latency</h2><div class="card"><p class="note">{note}</p>{bars}<h3>Batches</h3>'
         f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"

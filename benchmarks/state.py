@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,7 @@ def read_partial(path: Path, batch_size: int) -> list[dict[str, Any]]:
 def pack_tally(tally: metrics.Tally) -> str:
     """Text for a line of JSON."""
     buffer = io.BytesIO()
-    np.savez_compressed(
+    np.savez(
         buffer,
         normal_bins=tally.normal_bins,
         normal=tally.normal.astype(np.uint32),
@@ -73,12 +74,12 @@ def pack_tally(tally: metrics.Tally) -> str:
         overlap=tally.overlap,
         bits_and_regions=np.array([tally.bits, tally.regions]),
     )
-    return base64.b64encode(buffer.getvalue()).decode()
+    return base64.b64encode(zlib.compress(buffer.getvalue(), 1)).decode()
 
 
 def unpack_tally(text: str) -> metrics.Tally:
     """The inverse of `pack_tally`."""
-    with np.load(io.BytesIO(base64.b64decode(text)), allow_pickle=False) as file:
+    with np.load(io.BytesIO(zlib.decompress(base64.b64decode(text))), allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
     bits, regions = arrays["bits_and_regions"].tolist()
     return metrics.Tally(

@@ -58,8 +58,9 @@ def summary_table(summary: Sequence[Mapping[str, Any]]) -> str:
 
 LEGEND = (
     "mean ± standard deviation over seeds [95 % bootstrap interval over images]; shots x seeds; images: normal + "
-    "anomalous; accuracy and FPR (false positives among normal images) at the method's own threshold; AUPRO up to an "
-    "FPR of 0.3; name: rightly named among the defects that were flagged; s/image with decoding."
+    "anomalous; accuracy and FPR (false positives among normal images) at the method's own threshold, which aims at an "
+    "FPR of 0.05 unless the command says otherwise; AUPRO up to an FPR of 0.3; name: rightly named among the defects "
+    "that were flagged; s/image with decoding."
 )
 
 

@@ -42,7 +42,7 @@ def main() -> None:
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # four normal images: the threshold is an extrapolation
-            detector = Detector(object_name=name).fit(sorted(folder.iterdir()))
+            detector = Detector(object_name=name, defects=("crack", "hole", "scratch")).fit(sorted(folder.iterdir()))
         result = detector.predict(path)
         pictures += [Image.open(path), result.overlay()]
         titles += [path.name, f"score {result.score:.3f}, threshold {result.threshold:.3f}"]

@@ -12,15 +12,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+
+from .errors import MissingDependencyError
 
 #: Upper limit of the false-positive rate that AUPRO is integrated to.
 PRO_LIMIT = 0.3
 
-#: Bits of the float32 mantissa that bins keep at first: 2**20 bins from each power of two to the next; and how many
-#: bins an image may fill before pairs of neighbours are joined.
-_MANTISSA_BITS = 20
+#: Bits of the float32 mantissa that tell bins apart at first: 2**14 bins from each power of two to the next. An image
+#: that fills few of them gets finer ones, an image that fills more than so many gets coarser ones.
+_FIRST_BITS = 14
+_ALL_BITS = 23
 _MOST_BINS = 1 << 15
 
 
@@ -33,24 +37,28 @@ def _checked(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.nda
     return labels, scores
 
 
+def _sklearn() -> Any:
+    try:
+        from sklearn import metrics
+    except ImportError as error:
+        raise MissingDependencyError(f'metrics need scikit-learn ({error}): pip install "patchclip[bench]"') from error
+    return metrics
+
+
 def auroc(labels: np.ndarray, scores: np.ndarray) -> float:
     """Area under the ROC curve, ties counted half; NaN where only one class is present.
 
     Args:
         labels: bool or 0/1, any shape; scores: the same shape.
     """
-    from sklearn.metrics import roc_auc_score
-
     labels, scores = _checked(labels, scores)
-    return float(roc_auc_score(labels, scores)) if 0 < labels.sum() < labels.size else float("nan")
+    return float(_sklearn().roc_auc_score(labels, scores)) if 0 < labels.sum() < labels.size else float("nan")
 
 
 def average_precision(labels: np.ndarray, scores: np.ndarray) -> float:
     """Area under the precision-recall curve as a step function; NaN where no label is positive."""
-    from sklearn.metrics import average_precision_score
-
     labels, scores = _checked(labels, scores)
-    return float(average_precision_score(labels, scores)) if labels.any() else float("nan")
+    return float(_sklearn().average_precision_score(labels, scores)) if labels.any() else float("nan")
 
 
 def f1_max(labels: np.ndarray, scores: np.ndarray) -> tuple[float, float]:
@@ -124,8 +132,7 @@ def tally(heatmap: np.ndarray, mask: np.ndarray, *, exact: bool = False) -> Tall
     values = np.ascontiguousarray(heatmap, np.float32)
     if not (np.isfinite(values).all() and values.min(initial=0) >= 0):
         raise ValueError("expected finite heatmap values of 0 or more: NaN, infinite or negative ones are there")
-    bits = 23 if exact else _MANTISSA_BITS
-    bins = (values + np.float32(0)).view(np.uint32) >> (23 - bits)  # ordered as the values; + 0 turns -0 into 0
+    values = values + np.float32(0)  # -0 becomes 0
     mask = mask.astype(bool)
     share, regions = np.zeros(0), 0
     if mask.any():
@@ -134,10 +141,20 @@ def tally(heatmap: np.ndarray, mask: np.ndarray, *, exact: bool = False) -> Tall
         count, labels = cv2.connectedComponents(mask.view(np.uint8), connectivity=8)
         inside = labels[mask]
         share, regions = 1 / np.bincount(inside)[inside], count - 1
-    counted = Tally(bits, *_count(bins[~mask], None)[:2], *_count(bins[mask], share), regions)
-    while not exact and max(len(counted.normal_bins), len(counted.defect_bins)) > _MOST_BINS:
-        counted = _coarser(counted, counted.bits - 1)
-    return counted
+
+    def counted(bits: int) -> Tally:
+        bins = values.view(np.uint32) >> (_ALL_BITS - bits)  # ordered as the values
+        return Tally(bits, *_count(bins[~mask], None)[:2], *_count(bins[mask], share), regions)
+
+    if exact:
+        return counted(_ALL_BITS)
+    found = counted(_FIRST_BITS)
+    room = _MOST_BINS // max(len(found.normal_bins), len(found.defect_bins), 1)
+    if room > 1:
+        return counted(min(_ALL_BITS, _FIRST_BITS + room.bit_length() - 1))
+    while max(len(found.normal_bins), len(found.defect_bins)) > _MOST_BINS:
+        found = _coarser(found, found.bits - 1)
+    return found
 
 
 def _count(bins: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

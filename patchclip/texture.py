@@ -17,6 +17,9 @@ _WAVELENGTHS = (4.0, 8.0)  # of the Gabor pairs, in pixels
 _ORIENTATIONS = 4
 _DOG_SIGMAS = (0.8, 1.6, 3.2)  # centre; the surround is 1.6 times as wide
 
+#: An image of a lower mean luminance counts as if it had this one.
+_DARKEST = 0.02
+
 #: Luminance and two opponent colours of RGB in [0, 1].
 _COLOURS = ((0.299, 0.587, 0.114), (0.5, -0.5, 0.0), (0.25, 0.25, -0.5))
 
@@ -48,7 +51,7 @@ def filters() -> torch.Tensor:
 
 
 def describe_patches(rgb: torch.Tensor, patch: int) -> torch.Tensor:
-    """The descriptor of every patch.
+    """The descriptor of every patch, after the image's mean luminance is brought to 0.5: exposure does not count.
 
     Args:
         rgb: (B, 3, h, w) float32 in [0, 1]; h and w are multiples of `patch`.
@@ -60,6 +63,7 @@ def describe_patches(rgb: torch.Tensor, patch: int) -> torch.Tensor:
     """
     colours = torch.tensor(_COLOURS, device=rgb.device)
     colour = torch.einsum("bchw,kc->bkhw", rgb, colours)  # (B, 3, h, w)
+    colour = colour * (0.5 / colour[:, :1].mean((2, 3), keepdim=True).clamp(min=_DARKEST))
     padded = F.pad(colour[:, :1], (_RADIUS,) * 4, mode="reflect")
     response = F.conv2d(padded, filters().to(rgb.device))  # (B, F, h, w)
     pairs = 2 * len(_WAVELENGTHS) * _ORIENTATIONS

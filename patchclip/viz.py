@@ -22,10 +22,10 @@ def colour_level(heatmap: np.ndarray, threshold: float) -> np.ndarray:
         heatmap: any shape, in [0, 1]; threshold: above 0.
 
     Returns:
-        v^4 / (v^4 + threshold^4), the same shape.
+        v^2 / (v^2 + threshold^2), the same shape.
     """
-    fourth = (heatmap / max(threshold, 1e-9)) ** 4
-    return fourth / (fourth + 1)
+    squared = (heatmap / max(threshold, 1e-9)) ** 2
+    return squared / (squared + 1)
 
 
 def colour_map(level: np.ndarray) -> np.ndarray:
@@ -51,7 +51,7 @@ def overlay(
         max_side: longer side of the picture at most.
     """
     level = colour_level(heatmap, threshold)
-    opacity = (0.7 * np.clip(1.6 * level - 0.2, 0, 1))[..., None]
+    opacity = (0.55 * np.clip((level - 0.2) / 0.4, 0, 1))[..., None]  # clear below half of the threshold
     blended = image * (1 - opacity) + colour_map(level) * opacity
     picture = Image.fromarray(blended.astype(np.uint8))
     scale = min(1.0, max_side / max(picture.size))

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.charts import curve_chart, histogram_chart, interval_mark
+from benchmarks.record import Run, section
 from benchmarks.run import main
 from benchmarks.tables import cell, markdown
 from patchclip.synthetic import Surface, sample_defective
@@ -195,3 +196,15 @@ def test_tables() -> None:
     assert cell(value, full=True) == "0.812 ± 0.010 [0.770, 0.850]"
     assert cell(value | {"sd": None}, full=True) == "0.812 [0.770, 0.850]"
     assert cell(None) == "–"
+
+
+def test_a_section_of_the_record(page: Path) -> None:
+    content = json.loads((page.parent / "metrics.json").read_text())
+    text = section(Run("x", "A title", ("--data", "../sets/a b", "--shots", "4")), content)
+    assert text.startswith("## A title\n\n```\npython benchmarks/run.py --data '../sets/a b' --shots 4\n```\n\nmodel ")
+    assert text.count("\n| method") == 1  # the latency table; the summary has a column of data before
+    assert "| data " in text
+    assert "| ms at batch 1 |" in text
+    assert text.endswith("are no images and are left out, as notes.txt")
+    course = content | {"data": content["data"][1:]}
+    assert "points against the better baseline" in section(Run("x", "A title", ()), course)

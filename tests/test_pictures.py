@@ -22,7 +22,8 @@ def test_descriptor_of_a_plain_image_is_its_colour() -> None:
     rgb = torch.tensor([0.2, 0.6, 0.4]).view(1, 3, 1, 1).expand(1, 3, 64, 48)
     found = describe_patches(rgb, 16)
     assert found.shape == (1, 4, 3, 39)
-    colour = [0.299 * 0.2 + 0.587 * 0.6 + 0.114 * 0.4, -0.2, 0.0]
+    luminance = 0.299 * 0.2 + 0.587 * 0.6 + 0.114 * 0.4
+    colour = [0.5, -0.2 * 0.5 / luminance, 0.0]
     assert found[0, 1, 1, :3].tolist() == pytest.approx(colour, abs=1e-5)
     assert float(found[0, :, :, 3:14].abs().max()) < 1e-3  # no energy
     assert float(found[0, :, :, 14:].abs().max()) < 2e-3  # no deviation, no peak
@@ -39,13 +40,19 @@ def test_filters_have_no_mean_and_feel_their_orientation() -> None:
     assert int(turned[:8].argmax()) == 2  # wavelength 4, across y
 
 
+def test_descriptor_does_not_see_the_exposure() -> None:
+    rgb = 0.6 * torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) + 0.05
+    assert torch.allclose(describe_patches(rgb, 16), describe_patches(0.4 * rgb, 16), atol=1e-3)
+    assert torch.isfinite(describe_patches(torch.zeros(1, 3, 64, 64), 16)).all()
+
+
 def test_descriptor_depends_on_nothing_far_away() -> None:
     rgb = torch.rand(1, 3, 96, 96, generator=torch.Generator().manual_seed(0))
     changed = rgb.clone()
-    changed[..., 80:, 80:] = 0
+    changed[..., 80:, 80:] = rgb[..., 80:, 80:].mean((2, 3), keepdim=True)  # the mean luminance stays
     difference = (describe_patches(rgb, 16) - describe_patches(changed, 16)).abs().amax(-1)[0]
     assert float(difference[5, 5]) > 0.05
-    assert float(difference[:4, :4].max()) == 0
+    assert float(difference[:4, :4].max()) < 1e-5
 
 
 def test_whitening_is_complete() -> None:

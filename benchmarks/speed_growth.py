@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from torch.nn import functional as F
 import patchclip.backbone
 import patchclip.detector
 import patchclip.features
-from benchmarks.speed_rows import Bench, alternate, bare_forward
+from benchmarks.speed_rows import Bench, bare_forward
 from patchclip import Detector
 from patchclip.bank import PatchBank
 
@@ -43,11 +42,11 @@ def profile_predict(bench: Bench) -> list[tuple[str, float]]:
 
     def timed(function: Callable[..., Any], part: str) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
-            start = time.perf_counter()
+            start = bench.clock()
             try:
                 return function(*args, **kwargs)
             finally:
-                spent[part] += time.perf_counter() - start
+                spent[part] += bench.clock() - start
 
         return call
 
@@ -58,9 +57,9 @@ def profile_predict(bench: Bench) -> list[tuple[str, float]]:
     try:
         for _ in range(4 * bench.repetitions):
             spent.clear()
-            start = time.perf_counter()
+            start = bench.clock()
             detector.predict(bench.photographs[1])
-            total = time.perf_counter() - start
+            total = bench.clock() - start
             runs.append(dict(spent) | {"rest": total - sum(spent.values()), "all": total})
     finally:
         for patch in patches:
@@ -76,7 +75,7 @@ def measure_growth(bench: Bench) -> Growth:
     detector.threshold = 1.0
 
     def median(function: Callable[[], Any]) -> float:
-        return float(np.median(alternate({"": function}, 3)[""]))
+        return float(np.median(bench.alternate({"": function}, 3)[""]))
 
     def predict(detector: Detector, side: int) -> float:
         image = rng.integers(0, 256, (side, side, 3), np.uint8)

@@ -7,6 +7,7 @@ import ctypes
 import gc
 import importlib
 import logging
+import os
 import subprocess
 import sys
 import tempfile
@@ -60,11 +61,25 @@ class Bench:
     Args:
         folder: an empty one, for what is written.
         quick: smaller sizes and fewer repetitions, to see that all runs; not for the record.
+        busy: count the processor's seconds in place of the clock's; torch has one thread then.
     """
 
-    def __init__(self, folder: Path, *, quick: bool):
-        self.folder, self.quick = folder, quick
+    def __init__(self, folder: Path, *, quick: bool, busy: bool):
+        self.folder, self.quick, self.busy = folder, quick, busy
         self.repetitions = 3 if quick else 9
+        self.clock = time.process_time if busy else time.perf_counter
+
+    def alternate(self, functions: Mapping[str, Callable[[], Any]], repetitions: int) -> dict[str, np.ndarray]:
+        """Seconds of each function: one round to warm up, then rounds in which each has its turn."""
+        for function in functions.values():
+            function()
+        times: dict[str, list[float]] = {name: [] for name in functions}
+        for _ in range(repetitions):
+            for name, function in functions.items():
+                start = self.clock()
+                function()
+                times[name].append(self.clock() - start)
+        return {name: np.array(values) for name, values in times.items()}
 
     @cached_property
     def large_weights(self) -> str:
@@ -95,19 +110,6 @@ class Bench:
             paths.append(self.folder / f"{number:02}.jpg")
             Image.fromarray(image).save(paths[-1], quality=90)
         return paths
-
-
-def alternate(functions: Mapping[str, Callable[[], Any]], repetitions: int) -> dict[str, np.ndarray]:
-    """Seconds of each function: one round to warm up, then rounds in which each has its turn."""
-    for function in functions.values():
-        function()
-    times: dict[str, list[float]] = {name: [] for name in functions}
-    for _ in range(repetitions):
-        for name, function in functions.items():
-            start = time.perf_counter()
-            function()
-            times[name].append(time.perf_counter() - start)
-    return {name: np.array(values) for name, values in times.items()}
 
 
 def spread(own: np.ndarray, base: np.ndarray) -> tuple[float, str]:
@@ -160,7 +162,7 @@ def predict(bench: Bench) -> Iterator[Row]:
         with torch.inference_mode():
             clip.encode_image(pixels)
 
-    times = alternate({"own": lambda: detector.predict(image), "bare": bare}, 2 * bench.repetitions)
+    times = bench.alternate({"own": lambda: detector.predict(image), "bare": bare}, 2 * bench.repetitions)
     yield _at_most(
         f"predict, dense, zero-shot, {LARGE}, batch 1, fp32, to bare encode_image", **_two(times), limit=1.10
     )
@@ -176,7 +178,7 @@ def stream(bench: Bench) -> Iterator[Row]:
         detector = Detector(precision=precision, device="cpu")  # type: ignore[arg-type]
         paths = bench.photographs
         seconds = {
-            batch: float(np.median(alternate({"": bare_forward(detector, batch)}, 3)[""])) / batch
+            batch: float(np.median(bench.alternate({"": bare_forward(detector, batch)}, 3)[""])) / batch
             for batch in (1, 2, 4, 8, 16, 32)
         }
         best = min(seconds, key=lambda batch: seconds[batch])
@@ -190,7 +192,7 @@ def stream(bench: Bench) -> Iterator[Row]:
             for _ in detector.predict_batch(paths, progress=False):
                 pass
 
-        times = alternate({"bare": bare, "own": own}, bench.repetitions)
+        times = bench.alternate({"bare": bare, "own": own}, bench.repetitions)
         row = _at_least(
             f"predict_batch of 64 JPEG 800 x 800, embedded model, {precision}, images a second to those of the bare "
             "forward on ready pixels",
@@ -207,7 +209,7 @@ def winclip(bench: Bench) -> Iterator[Row]:
     detector = bench.large(recipe="winclip")
     pixels = to_pixels([image], detector.backbone.mean, detector.backbone.std)
     loops = {str(chunk): _window_loop(detector, pixels, chunk) for chunk in (32, 64, 128, 256)}
-    best = min(alternate(loops, 2).items(), key=lambda item: float(np.median(item[1])))[0]
+    best = min(bench.alternate(loops, 2).items(), key=lambda item: float(np.median(item[1])))[0]
     functions = {"own": lambda: detector.predict(image), "bare": loops[best]}
     auto = default_precision(CPU)
     if auto != "fp32":
@@ -215,7 +217,7 @@ def winclip(bench: Bench) -> Iterator[Row]:
         functions["auto"] = lambda: quick.predict(image)
     with contextlib.suppress(ImportError):
         functions["anomalib"] = _anomalib_winclip(bench, pixels)
-    times = alternate(functions, repetitions)
+    times = bench.alternate(functions, repetitions)
     row = _at_most(f"predict, winclip, {LARGE}, batch 1, fp32, to the windows alone", **_two(times), limit=1.1)
     yield Row(row.what, row.value, row.target, row.hit, f"{row.detail}; windows at their best chunk, {best}")
     for name, precision, limit in (("own", "fp32", 1.0), ("auto", 'precision="auto"', 0.6)):
@@ -290,8 +292,8 @@ def bank(bench: Bench) -> Iterator[Row]:
         return best
 
     blocks = {str(block): lambda block=block: product(block) for block in (2048, 8192, 32768)}
-    best = min(alternate(blocks, 1).items(), key=lambda item: float(item[1][0]))[0]
-    times = alternate({"own": lambda: stored.nearest(queries), "bare": blocks[best]}, bench.repetitions)
+    best = min(bench.alternate(blocks, 1).items(), key=lambda item: float(item[1][0]))[0]
+    times = bench.alternate({"own": lambda: stored.nearest(queries), "bare": blocks[best]}, bench.repetitions)
     row = _at_most(
         f"bank, 225 queries against {count:,} x 384 fp32, to the bare blocked product with a running minimum",
         **_two(times),
@@ -311,9 +313,9 @@ def coreset(bench: Bench) -> Iterator[Row]:
     stored, seconds = PatchBank(vectors), []
 
     def choose() -> None:
-        start = time.perf_counter()
+        start = bench.clock()
         stored.coreset(count // 100, progress=False)
-        seconds.append(time.perf_counter() - start)
+        seconds.append(bench.clock() - start)
 
     megabytes = vectors.numel() * 4 / 2**20
     extra = extra_memory(choose)
@@ -352,10 +354,15 @@ def _radius(points: torch.Tensor, chosen: torch.Tensor) -> float:
     return float(torch.cdist(points, points[chosen]).amin(1).max())
 
 
-_FIRST_RESULT = """
-import sys, time
+_CLOCK = """
+import os, sys, time
 import torch, open_clip
-start = time.perf_counter()
+clock = time.process_time if os.environ.get("BUSY") else time.perf_counter
+torch.set_num_threads(1 if os.environ.get("BUSY") else torch.get_num_threads())
+"""
+
+_FIRST_RESULT = """
+start = clock()
 from patchclip import Detector
 import warnings
 warnings.simplefilter("ignore")
@@ -363,19 +370,16 @@ folder, *paths = sys.argv[1:]
 detector = Detector(device="cpu").fit(paths[:16], progress=False)
 detector.save(folder + "/fitted.safetensors")
 Detector.load(folder + "/fitted.safetensors").predict(paths[16])
-print(time.perf_counter() - start)
+print(clock() - start)
 """
 
 _IMPORT = """
-import time
-import torch, open_clip
-start = time.perf_counter()
+start = clock()
 import patchclip
-print(time.perf_counter() - start)
+print(clock() - start)
 """
 
 _MANY = """
-import sys
 import numpy as np
 from patchclip import Detector
 total = int(sys.argv[1])
@@ -393,14 +397,14 @@ print(max(after) - after[0])
 
 def fresh(bench: Bench) -> Iterator[Row]:
     arguments = [str(bench.folder), *map(str, bench.photographs[0:34:2])]
-    values = [_child(_FIRST_RESULT, arguments) for _ in range(2 if bench.quick else 3)]
+    values = [_child(bench, _FIRST_RESULT, arguments) for _ in range(2 if bench.quick else 3)]
     yield _seconds_row(
         "fit of 16 images of 800 x 800, save, load, first predict, embedded model, fresh process", values, 5
     )
 
 
 def importing(bench: Bench) -> Iterator[Row]:
-    values = [_child(_IMPORT, []) for _ in range(3 if bench.quick else 7)]
+    values = [_child(bench, _IMPORT, []) for _ in range(3 if bench.quick else 7)]
     yield _seconds_row("import patchclip, beyond torch and open_clip", values, 0.15)
 
 
@@ -410,10 +414,15 @@ def _seconds_row(what: str, values: Sequence[float], limit: float) -> Row:
     return Row(what, f"{middle:.2f} s", f"<= {limit} s", middle <= limit, detail)
 
 
-def _child(code: str, arguments: Sequence[str]) -> float:
+def _child(bench: Bench, code: str, arguments: Sequence[str]) -> float:
     """What a fresh interpreter prints."""
     done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, "-c", _CLOCK + code, *arguments],
+        cwd=ROOT,
+        env=os.environ | {"BUSY": "1" if bench.busy else ""},
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return float(done.stdout.split()[-1])
 
@@ -424,7 +433,7 @@ def memory(bench: Bench) -> Iterator[Row]:
     if not Path("/proc/self/statm").exists():
         yield Row(what, "-", "< 20 MB", None, "no /proc here")
         return
-    growth = _child(_MANY, [str(total)])
+    growth = _child(bench, _MANY, [str(total)])
     yield Row(
         what, f"{growth:.1f} MB", "< 20 MB", growth < 20, "highest resident size after image 200, less that at 200"
     )
@@ -461,7 +470,7 @@ def bf16(bench: Bench) -> Iterator[Row]:
             kind: lambda d=detector, x=small: list(d.predict_batch(x, progress=False))
             for kind, detector in pair.items()
         }
-        times = alternate(runs, bench.repetitions)
+        times = bench.alternate(runs, bench.repetitions)
         yield _at_least(f"bf16 to fp32, images a second, {name}", times["fp32"], times["bf16"], 1.4)
     scores = {
         kind: np.array([result.score for result in detector.predict_batch(images, progress=False)])
@@ -507,7 +516,7 @@ def gpu(bench: Bench) -> Iterator[Row]:
         forward()
         torch.cuda.synchronize()
 
-    times = alternate(
+    times = bench.alternate(
         {"bare": bare, "own": lambda: list(detector.predict_batch(images, batch_size=64, progress=False))},
         bench.repetitions,
     )
@@ -540,7 +549,7 @@ def onnx(bench: Bench) -> Iterator[Row]:
     apart = float(np.abs(heatmaps - expected).max())
     yield Row(what, f"{apart:.1e}", "<= 0.001", apart <= 1e-3, f"{path.stat().st_size / 2**20:.1f} MB file")
     detector.threshold = 1.0  # onnxruntime finds no regions either
-    times = alternate(
+    times = bench.alternate(
         {"own": lambda: session.run(None, {"image": ready[:1]}), "bare": lambda: detector.predict(small[20])},
         2 * bench.repetitions,
     )
@@ -565,7 +574,7 @@ ROWS: dict[str, Callable[[Bench], Iterator[Row]]] = {
 
 
 @contextlib.contextmanager
-def make_bench(*, quick: bool) -> Iterator[Bench]:
+def make_bench(*, quick: bool, busy: bool) -> Iterator[Bench]:
     """A bench whose files are gone afterwards."""
     with tempfile.TemporaryDirectory() as folder:
-        yield Bench(Path(folder), quick=quick)
+        yield Bench(Path(folder), quick=quick, busy=busy)

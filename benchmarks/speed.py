@@ -77,8 +77,8 @@ def report(rows: Sequence[Row], profile: Sequence[tuple[str, float]], *, quick: 
         lines.append("**With --quick: small sizes and few repetitions, not for the record.**")
     if busy:
         lines.append(
-            "**With --busy: other work ran on this machine. Times are seconds of the processor, torch on one thread and "
-            "all threads of the process added up; other work hardly moves them, and what overlaps does not show.**"
+            "**With --busy: other work ran on this machine. Times are seconds of the processor, torch on one thread, "
+            "all of the process added up; other work hardly moves them, and what overlaps does not show.**"
         )
     lines += ["", "| what | measured | target | | how |", "| --- | --- | --- | --- | --- |"]
     lines += [f"| {row.what} | {row.value} | {row.target} | {_verdict(row)} | {row.detail} |" for row in rows]

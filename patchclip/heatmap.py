@@ -68,7 +68,11 @@ def find_blobs(heatmap: np.ndarray, threshold: float, grid_hw: tuple[int, int]) 
         return []
     import cv2
 
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(above.view(np.uint8), connectivity=8)
+    filled = cv2.boundingRect(above.view(np.uint8))  # left, top, width, height of all that is above
+    part = (slice(filled[1], filled[1] + filled[3]), slice(filled[0], filled[0] + filled[2]))
+    labels = np.zeros(heatmap.shape, np.int32)
+    count, labels[part], stats, _ = cv2.connectedComponentsWithStats(above[part].view(np.uint8), connectivity=8)
+    stats[:, :2] += filled[:2]
     height, width = heatmap.shape
     gh, gw = grid_hw
     rows = ((np.arange(gh) + 0.5) * height / gh).astype(int)

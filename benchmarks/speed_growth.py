@@ -1,0 +1,134 @@
+"""How cost grows with image size, tokens, bank size and batch; and where the time of one `predict` goes."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+import patchclip.backbone
+import patchclip.detector
+import patchclip.features
+from benchmarks.speed_rows import Bench, bare_forward
+from patchclip import Detector
+from patchclip.bank import PatchBank
+
+#: What of `Detector.predict` counts as which part: (where it is looked up, its name there, part).
+_PARTS = (
+    (patchclip.detector, "load_image", "decode"),
+    (patchclip.features, "resize", "resize"),
+    (patchclip.features, "to_pixels", "pixels"),
+    (patchclip.backbone.Backbone, "encode", "forward"),
+    (patchclip.features, "text_map", "text map"),
+    (patchclip.detector, "to_heatmaps", "heatmap"),
+    (patchclip.detector, "find_blobs", "regions"),
+)
+
+#: Title of a panel -> (label of its x axis, curve -> list of (x, seconds)).
+Growth = dict[str, tuple[str, dict[str, list[tuple[float, float]]]]]
+
+
+def profile_predict(bench: Bench) -> list[tuple[str, float]]:
+    """Median seconds of each part of `predict`, by timing the functions that it calls; then "rest" and "all"."""
+    detector = Detector(precision="fp32", device="cpu")
+    detector.threshold = 0.9 * detector.predict(bench.photographs[1]).score  # so that there are regions
+    spent: dict[str, float] = defaultdict(float)
+
+    def timed(function: Callable[..., Any], part: str) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            start = bench.clock()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                spent[part] += bench.clock() - start
+
+        return call
+
+    runs = []
+    patches = [mock.patch.object(owner, name, timed(getattr(owner, name), part)) for owner, name, part in _PARTS]
+    for patch in patches:
+        patch.start()
+    try:
+        for _ in range(4 * bench.repetitions):
+            spent.clear()
+            start = bench.clock()
+            detector.predict(bench.photographs[1])
+            total = bench.clock() - start
+            runs.append(dict(spent) | {"rest": total - sum(spent.values()), "all": total})
+    finally:
+        for patch in patches:
+            patch.stop()
+    names = dict.fromkeys([part for *_, part in _PARTS] + ["rest", "all"])
+    return [(name, float(np.median([run.get(name, 0.0) for run in runs[1:]]))) for name in names]
+
+
+def measure_growth(bench: Bench) -> Growth:
+    """Seconds against size, one panel for each kind of size."""
+    rng = np.random.default_rng(0)
+    detector = Detector(precision="fp32", device="cpu")
+    detector.threshold = 1.0
+
+    def median(function: Callable[[], Any]) -> float:
+        return float(np.median(bench.alternate({"": function}, 3)[""]))
+
+    def predict(detector: Detector, side: int) -> float:
+        image = rng.integers(0, 256, (side, side, 3), np.uint8)
+        return median(lambda: detector.predict(image))
+
+    sides = (224, 400, 800, 1600) if bench.quick else (224, 400, 800, 1600, 3200)
+    by_image = [(float(side), predict(detector, side)) for side in sides]
+    by_tokens = []
+    for side in (112, 224, 448) if bench.quick else (112, 160, 224, 320, 448, 672):
+        larger = Detector(precision="fp32", device="cpu", image_size=side)
+        larger.threshold = 1.0
+        by_tokens.append(((side / 16) ** 2, predict(larger, side)))
+    queries = F.normalize(torch.randn(225, 384, generator=torch.Generator().manual_seed(0)), dim=1)
+    by_bank = []
+    for count in (1_000, 10_000, 100_000) if bench.quick else (1_000, 10_000, 100_000, 1_000_000):
+        stored = PatchBank(F.normalize(torch.randn(count, 384, generator=torch.Generator().manual_seed(1)), dim=1))
+        by_bank.append((float(count), median(lambda stored=stored: stored.nearest(queries))))  # type: ignore[misc]
+    by_batch: dict[str, list[tuple[float, float]]] = {"predict_batch": [], "bare forward": []}
+    for batch in (1, 2, 4, 8, 16, 32):
+        images = list(rng.integers(0, 256, (batch, 224, 224, 3), np.uint8))
+        own = median(
+            lambda images=images, batch=batch: list(  # type: ignore[misc]
+                detector.predict_batch(images, batch_size=batch, progress=False)
+            )
+        )
+        by_batch["predict_batch"].append((float(batch), own / batch))
+        by_batch["bare forward"].append((float(batch), median(bare_forward(detector, batch)) / batch))
+    return {
+        "predict, embedded model": ("side of the image in pixels", {"predict": by_image}),
+        "predict, image_size 112 to 672": ("tokens", {"predict": by_tokens}),
+        "225 queries x 384": ("vectors in the bank", {"PatchBank.nearest": by_bank}),
+        "an image of a batch, 224 x 224": ("batch", by_batch),
+    }
+
+
+def plot_growth(growth: Growth, path: Path) -> None:
+    """Four panels, milliseconds against size, both axes logarithmic."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, len(growth), figsize=(4 * len(growth), 3.4), layout="constrained")
+    for axis, (title, (label, curves)) in zip(axes, growth.items(), strict=True):
+        _draw(axis, curves)
+        axis.set(title=title, xlabel=label, ylabel="ms", xscale="log", yscale="log")
+        axis.grid(visible=True, which="both", alpha=0.25)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+def _draw(axis: Any, curves: Mapping[str, Sequence[tuple[float, float]]]) -> None:
+    for name, points in curves.items():
+        axis.plot([x for x, _ in points], [1000 * seconds for _, seconds in points], "o-", label=name)
+    if len(curves) > 1:
+        axis.legend()

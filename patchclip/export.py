@@ -166,7 +166,9 @@ class _DenseModule(nn.Module):
             vectors["texture"] = describe_patches(image, self.patch) / self.texture_scale
         chosen = None
         for name, banks in zip(self.names, self.banks.children(), strict=True):
-            squared = torch.stack([_nearest(bank, vectors[name]) for bank in banks.parameters()], 1)  # (B, classes, gh, gw)
+            squared = torch.stack(
+                [_nearest(bank, vectors[name]) for bank in banks.parameters()], 1
+            )  # (B, classes, gh, gw)
             if chosen is None:  # the first bank decides on the class
                 chosen = squared.mean((2, 3)).argmin(1)  # (B,)
             place = chosen.view(-1, 1, 1, 1).expand(-1, 1, squared.shape[2], squared.shape[3])

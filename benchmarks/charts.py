@@ -72,7 +72,7 @@ def histogram_chart(normal: Sequence[float], anomalous: Sequence[float], thresho
     low, high = float(scores.min()), float(scores.max())
     if threshold is not None:
         low, high = min(low, threshold), max(high, threshold)
-    pad = 0.03 * (high - low) or 0.01
+    pad = 0.0 if high > low else 0.01
     edges = np.linspace(low - pad, high + pad, 31)
     step = (width - 20) / 30
     parts = []

@@ -235,8 +235,8 @@ def _latency(latency: Sequence[Mapping[str, Any]], colours: Mapping[str, str]) -
     )
     heads = "".join(f"<th>{text}</th>" for text in head)
     note = (
-        "Whole predictions from files, decoding included, in turn with the bare forward: open_clip's encode_image of "
-        "the same network at its own size and precision."
+        "Whole predictions from files, decoding included, in turn with the bare forward of the same network at its own "
+        "size and precision."
     )
     return (
         f'<h2 id="latency">Latency</h2><div class="card"><p class="note">{note}</p>{bars}<h3>Batches</h3>'

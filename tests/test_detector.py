@@ -289,7 +289,10 @@ def test_progress_is_silent_in_a_pipe(
 
 def test_progress_on_a_terminal(local_model: str) -> None:
     """In a pseudo-terminal there is a bar, and none with progress=False."""
+    import fcntl
     import pty
+    import struct
+    import termios
 
     code = (
         "import numpy as np; from patchclip import Detector; d = Detector({model!r});"
@@ -297,6 +300,7 @@ def test_progress_on_a_terminal(local_model: str) -> None:
     )
     for progress in (True, False):
         reader, writer = pty.openpty()
+        fcntl.ioctl(writer, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
         subprocess.run(
             [sys.executable, "-c", code.format(model=local_model, progress=progress)], stderr=writer, check=True
         )

@@ -29,9 +29,6 @@ from .result import Region, Result
 from .texture import whitening
 from .threshold import Threshold, from_normal_scores
 
-#: Leave-one-out looks at so many normal images at most, spread evenly.
-_LEFT_OUT_AT_MOST = 64
-
 
 class Detector:
     """Anomaly detector on the patch tokens of a CLIP: zero-shot from the start, few-shot after `fit`.

@@ -109,7 +109,7 @@ class Memory:
     banks: tuple[dict[str, PatchBank], ...]
 
     def squared_distances(
-        self, vectors: Mapping[str, torch.Tensor], *, own: tuple[int, Rows] | None = None
+        self, vectors: Mapping[str, torch.Tensor], *, own: tuple[int, Rows] = (0, {})
     ) -> tuple[dict[str, torch.Tensor], int]:
         """Distance maps of one image to its nearest class.
 
@@ -122,7 +122,7 @@ class Memory:
         """
 
         def distances(number: int, name: str) -> torch.Tensor:
-            skip = own[1][name] if own is not None and own[0] == number else None
+            skip = own[1].get(name) if own[0] == number else None
             grid = vectors[name]
             return self.banks[number][name].nearest(grid.flatten(0, 2), skip=skip).view(grid.shape[1:3])
 

@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image
 
 from . import layouts, listings
-from .errors import MissingDependencyError
-from .layouts import Category, DatasetError, Sample, every, folders
+from .errors import DatasetError, MissingDependencyError
+from .layouts import Category, Sample, every, folders
 
 __all__ = ["LAYOUTS", "Category", "DatasetError", "Sample", "read_dataset", "read_elpv", "read_mask", "read_textile"]
 

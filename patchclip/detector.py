@@ -118,6 +118,8 @@ class Detector:
         self.memory_: Memory | None = None
         #: weight of each cue in the heatmap, set by `fit`
         self.weights_: dict[str, float] = {}
+        #: with several classes: the level of each one's normal images, where its heatmaps are one half
+        self.levels_: tuple[float, ...] = ()
         own_text = ("prompts", "states", "templates", "scales", "temperature", "image_size", "tile")
         self._threshold = Threshold(0.5, "uncalibrated")
         if "threshold" in about and recipe == "dense" and all(options[name] is None for name in own_text):
@@ -160,7 +162,8 @@ class Detector:
         """Fill the banks with normal images, weigh the cues and set the threshold; forgets what was fitted before.
 
         The weights and the threshold come from leave-one-image-out scores of the normal images (of 64 at most; for a
-        class with a single image from eight mild variations of it).
+        class with a single image from eight mild variations of it). With several classes each heatmap is relative to
+        the level of its class, so that one threshold serves all.
 
         Args:
             images: normal images, or a mapping of class -> normal images of it. One is enough.
@@ -181,13 +184,19 @@ class Detector:
 
     def _weigh(self, normals: Sequence[Normal]) -> None:
         """Cue weights, then the threshold, from normal images that are compared with all others."""
-        cue_maps = [self._cue_maps(features, own=own)[0] for features, _, own in normals]
+        compared = [self._cue_maps(normal.features, own=(normal.number, normal.rows)) for normal in normals]
+        self.levels_ = ()
         if self.options["recipe"] == "dense":
-            spreads = {cue: float(torch.cat([maps[cue].flatten() for maps in cue_maps]).std()) for cue in cue_maps[0]}
+            spreads = {
+                cue: float(torch.cat([maps[cue].flatten() for maps, _ in compared]).std()) for cue in compared[0][0]
+            }
             self.weights_ = scoring.fusion_weights(spreads)
+            if len(self.classes_) > 1:
+                highest = [float(self._combine(maps, number).max()) for maps, number in compared]
+                self.levels_ = scoring.class_levels(highest, [normal.number for normal in normals])
         scores = []
-        for maps, (features, size_hw, _) in zip(cue_maps, normals, strict=True):
-            heatmap = self._heatmaps(self._combine(maps)[None], size_hw)[0]
+        for (maps, number), (features, size_hw, *_) in zip(compared, normals, strict=True):
+            heatmap = self._heatmaps(self._combine(maps, number)[None], size_hw)[0]
             scores.append(self._score(heatmap, maps, features))
         self._set_threshold(np.array(scores), self.options["max_false_positive_rate"], "fit")
 
@@ -305,7 +314,7 @@ class Detector:
         for index, image in enumerate(images):
             same_size[(image.shape[0], image.shape[1])].append(index)
         for size_hw, indices in same_size.items():
-            combined = torch.stack([self._combine(cue_maps[index]) for index in indices])
+            combined = torch.stack([self._combine(cue_maps[index], numbers[index]) for index in indices])
             for index, heatmap in zip(indices, self._heatmaps(combined, size_hw), strict=True):
                 score = self._score(heatmap, cue_maps[index], features[index])
                 regions = self._regions(heatmap, features[index].dense[0]) if score > self.threshold else ()
@@ -313,9 +322,7 @@ class Detector:
                 results[index] = Result(score, heatmap, self.threshold, regions, name, images[index])
         return [results[index] for index in range(len(images))]
 
-    def _cue_maps(
-        self, features: Features, *, own: tuple[int, Rows] | None = None
-    ) -> tuple[dict[str, torch.Tensor], int]:
+    def _cue_maps(self, features: Features, *, own: tuple[int, Rows] = (0, {})) -> tuple[dict[str, torch.Tensor], int]:
         """One (gh, gw) map in [0, 1] for each cue in use, and the number of the nearest class."""
         maps = {"text": features.text[0]} if "text" in self.options["cues"] or self.memory_ is None else {}
         if self.memory_ is None:
@@ -330,10 +337,11 @@ class Detector:
                 maps["texture"] = scoring.texture_distance(squared["texture"], whitening()[1])
         return maps, number
 
-    def _combine(self, maps: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """The cues' maps -> one (gh, gw) map."""
+    def _combine(self, maps: Mapping[str, torch.Tensor], number: int) -> torch.Tensor:
+        """The cues' maps of an image of that class -> one (gh, gw) map."""
         even = {cue: 1 / len(maps) for cue in maps}
-        return scoring.fuse(maps, self.weights_ or even)
+        fused = scoring.fuse(maps, self.weights_ or even)
+        return scoring.relative_to(self.levels_[number], fused) if self.levels_ else fused
 
     def _heatmaps(self, maps: torch.Tensor, size_hw: tuple[int, int]) -> np.ndarray:
         """(B, gh, gw) -> (B, H, W) float32; recipe winclip does not smooth."""
@@ -367,6 +375,7 @@ class Detector:
             "generation": self.backbone.model.about.get("generation"),
             "classes": list(self.memory_.classes) if self.memory_ else None,
             "cue_weights": self.weights_,
+            "class_levels": self.levels_,
             "threshold": [self._threshold.value, self._threshold.source, self._threshold.guaranteed],
         }
         store.save(path, self.memory_.tensors() if self.memory_ else {}, detector)
@@ -392,7 +401,8 @@ class Detector:
                 options["pretrained"] = pretrained
             detector = cls(options.pop("model"), **options, device=device)
             expected, classes = saved["weights_sha256"], saved["classes"]
-            weights, threshold = dict(saved["cue_weights"]), Threshold(*saved["threshold"])
+            weights, levels = dict(saved["cue_weights"]), tuple(saved["class_levels"])
+            threshold = Threshold(*saved["threshold"])
         except PatchclipError:
             raise
         except (KeyError, TypeError, ValueError) as error:
@@ -406,7 +416,7 @@ class Detector:
             )
         if classes is not None:
             detector.memory_ = Memory.from_tensors(tensors, classes, detector.backbone.device)
-        detector.weights_, detector._threshold = weights, threshold
+        detector.weights_, detector.levels_, detector._threshold = weights, levels, threshold
         return detector
 
     def export(self, path: str | os.PathLike[str], *, image_hw: tuple[int, int] | None = None) -> None:

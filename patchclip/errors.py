@@ -4,6 +4,7 @@
     |- ImageError (ValueError)              an image that cannot be used
     |- ModelNotFoundError (ValueError)      no model of that name, or a tower that is not supported
     |- WeightsUnavailableError (OSError)    the model is known, its weights are not to be had here
+    |- DatasetError (ValueError)            no image set in a known layout
     |- FileFormatError (ValueError)         not a detector file, or a truncated, foreign or newer one
     `- MissingDependencyError (ImportError) an optional package is not installed
 
@@ -27,6 +28,10 @@ class ModelNotFoundError(PatchclipError, ValueError):
 
 class WeightsUnavailableError(PatchclipError, OSError):
     """The model is known but its weights cannot be had: no network, no such tag, no such file, another hash."""
+
+
+class DatasetError(PatchclipError, ValueError):
+    """A folder or a file that is no image set in a known layout."""
 
 
 class FileFormatError(PatchclipError, ValueError):

@@ -21,7 +21,7 @@ from .backbone import run_tower
 from .bank import Memory
 from .errors import MissingDependencyError
 from .heatmap import to_heatmaps
-from .scoring import fuse, text_map, texture_distance, token_distance
+from .scoring import fuse, relative_to, text_map, texture_distance, token_distance
 from .texture import describe_patches, filters, whitening
 
 if TYPE_CHECKING:
@@ -112,6 +112,7 @@ def _describe(detector: Detector, size_hw: tuple[int, int], image_hw: tuple[int,
         "threshold_guaranteed": detector.threshold_guaranteed,
         "classes": list(detector.classes_),
         "cue_weights": detector.weights_,
+        "class_levels": detector.levels_,
         "object_name": own["object_name"],
         "model": own["model"],
         "weights_sha256": detector.backbone.weights_sha256,
@@ -134,6 +135,7 @@ class _DenseModule(nn.Module):
         self.positions = nn.Buffer(backbone.positions(grid_hw).detach().to("cpu", torch.float32).clone())
         self.states = nn.Buffer(detector._extractor.states().cpu().clone())
         self.weights = dict(detector.weights_)
+        self.levels = nn.Buffer(torch.tensor(detector.levels_))  # of each class, empty for one
         memory: Memory | None = detector.memory_
         self.names = tuple(memory.banks[0]) if memory else ()
         self.with_text = memory is None or "text" in own["cues"]
@@ -175,6 +177,8 @@ class _DenseModule(nn.Module):
             nearest = squared.gather(1, place)[:, 0]
             maps[name] = token_distance(nearest) if name == "tokens" else texture_distance(nearest, self.half_at)
         combined = fuse(maps, self.weights or {cue: 1 / len(maps) for cue in maps})
+        if chosen is not None and len(self.levels):
+            combined = relative_to(self.levels[chosen].view(-1, 1, 1), combined)
         heatmap = to_heatmaps(combined, self.image_hw, self.smoothing)
         outputs = (heatmap, heatmap.amax((1, 2)))
         return (*outputs, chosen) if self.several and chosen is not None else outputs

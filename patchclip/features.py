@@ -98,7 +98,8 @@ class Extractor:
 
     def resized(self, image: np.ndarray) -> np.ndarray:
         """(H, W, 3) uint8 at the size that the network sees it."""
-        return resize(image, self.plan(image.shape[:2])[0], self.backbone.model.interpolation)
+        size_hw, _ = self.plan(image.shape[:2])
+        return resize(image, size_hw, self.backbone.model.interpolation, exact=self.options["recipe"] == "winclip")
 
     def plan(self, image_hw: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
         """What an image is resized to, in pixels, and into how many tiles (rows, columns) it is then cut."""
@@ -184,7 +185,9 @@ def extract_dense(
             vectors["tokens"] = torch.cat(unit, -1) / len(unit) ** 0.5  # unit length again
         if texture_scale is not None:
             rgb = tiled * backbone.std + backbone.mean
-            vectors["texture"] = describe_patches(rgb, backbone.patch) / texture_scale
+            # on a CPU one by one, for one image fits the caches
+            singles = [rgb] if rgb.is_cuda else rgb.split(1)
+            vectors["texture"] = torch.cat([describe_patches(s, backbone.patch) for s in singles]) / texture_scale
         text = text_map(tokens.cls, tokens.dense, states, scales=scales, temperature=temperature)
         features = Features(text, tokens.dense, anomaly_probability(tokens.cls, states, temperature), vectors)
     if tiles_hw == (1, 1):

@@ -23,14 +23,15 @@ class Normal(NamedTuple):
     """A normal image to weigh cues and set the threshold by.
 
     Attributes:
-        features: of the image; size_hw: of the image.
-        own: its class's number and its rows of the banks there, which must not count; None for a variation of the
-            only image of a class, which is compared with that image.
+        features: of the image; size_hw: of the image; number: of its class.
+        rows: its rows of that class's banks, which must not count; none for a variation of the only image of a class,
+            which is compared with that image.
     """
 
     features: Features
     size_hw: tuple[int, int]
-    own: tuple[int, Rows] | None
+    number: int
+    rows: Rows
 
 
 def as_groups(images: Sequence[ImageLike] | Mapping[str, Sequence[ImageLike]]) -> dict[str | None, list[ImageLike]]:
@@ -73,13 +74,13 @@ def gather(
                 vectors.append(_merge_copies(features))
                 if len(group) == 1:
                     views = extractor.features(calibration_views(upright), for_bank=True)
-                    normals += [Normal(view, upright.shape[:2], None) for view in views]
+                    normals += [Normal(view, upright.shape[:2], number, {}) for view in views]
                 elif place % step == 0:
                     kept.append((place, features[0], upright.shape[:2]))
                 bar.update()
             class_banks, rows = build_banks(vectors, coreset=options["coreset"], progress=progress)
             banks.append(class_banks)
-            normals += [Normal(features, size_hw, (number, rows[place])) for place, features, size_hw in kept]
+            normals += [Normal(features, size_hw, number, rows[place]) for place, features, size_hw in kept]
     return Memory(tuple(groups), tuple(banks)), normals
 
 

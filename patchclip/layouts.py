@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import PatchclipError
-
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 
 #: Names, in lower case, of folders and labels that mean normal, and that mean anomalous without a kind.
@@ -18,10 +16,6 @@ ANOMALOUS_NAMES = ("bad", "ko", "nok", "ng", "anomaly", "anomalous", "anomalies"
 _NOT_KINDS = (*ANOMALOUS_NAMES, "combined", "logical_anomalies", "structural_anomalies")
 
 _MASK_FOLDERS = ("masks", "mask", "ground_truth")
-
-
-class DatasetError(PatchclipError, ValueError):
-    """A folder or a file that is no image set in a known layout."""
 
 
 @dataclass(frozen=True)

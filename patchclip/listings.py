@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from .layouts import ANOMALOUS_NAMES, NORMAL_NAMES, Category, DatasetError, Sample, every, folders, kind_of
+from .errors import DatasetError
+from .layouts import ANOMALOUS_NAMES, NORMAL_NAMES, Category, Sample, every, folders, kind_of
 
 
 @dataclass(frozen=True)

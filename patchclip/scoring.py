@@ -85,6 +85,29 @@ def fuse(maps: Mapping[str, torch.Tensor], weights: Mapping[str, float]) -> torc
     return torch.stack([weights[cue] * value for cue, value in maps.items()]).sum(0)
 
 
+def class_levels(scores: Sequence[float], numbers: Sequence[int]) -> tuple[float, ...]:
+    """What counts as normal in each class: the root of (mean score of its normal images x geometric mean of all these).
+
+    Half of the way from one level for all to one each, for a few images fix a level badly: on synthetic classes with
+    five images either end is worse.
+
+    Args:
+        scores: of normal images, > 0; numbers: of their classes, 0 to K - 1.
+
+    Returns:
+        K levels.
+    """
+    own = torch.tensor(scores).clamp(min=1e-6)
+    classes = torch.tensor(numbers)
+    logs = torch.stack([own[classes == number].mean().log() for number in range(max(numbers) + 1)])
+    return tuple(((logs + logs.mean()) / 2).exp().tolist())
+
+
+def relative_to(level: float | torch.Tensor, fused: torch.Tensor) -> torch.Tensor:
+    """A fused map on a scale that classes share: one half at its class's level."""
+    return fused / (fused + level)
+
+
 def winclip_few_shot_map(squared: Mapping[str, torch.Tensor]) -> torch.Tensor:
     """WinCLIP's F = (A_patch + H_2 + H_3) / 3.
 

@@ -35,19 +35,18 @@ def _gaussian(sigma_x: float, sigma_y: float, angle: float = 0.0) -> tuple[torch
 
 
 @lru_cache(maxsize=1)
-def filters() -> torch.Tensor:
-    """(F, 1, 15, 15) zero-mean filters: even and odd Gabor pairs, then differences of Gaussians."""
-    bank = []
+def filters() -> tuple[torch.Tensor, torch.Tensor]:
+    """Zero-mean filters: even and odd Gabor pairs (16, 1, 15, 15), and differences of Gaussians (3, 1, 15, 15)."""
+    pairs = []
     for wavelength in _WAVELENGTHS:
         for k in range(_ORIENTATIONS):
             weight, across = _gaussian(0.4 * wavelength, 0.6 * wavelength, torch.pi * k / _ORIENTATIONS)
             phase = 2 * torch.pi * across / wavelength
             for wave in (torch.cos(phase), torch.sin(phase)):
                 gabor = weight * wave
-                bank.append(gabor - weight * gabor.sum())
-    for sigma in _DOG_SIGMAS:
-        bank.append(_gaussian(sigma, sigma)[0] - _gaussian(1.6 * sigma, 1.6 * sigma)[0])
-    return torch.stack(bank)[:, None]
+                pairs.append(gabor - weight * gabor.sum())
+    blobs = [_gaussian(sigma, sigma)[0] - _gaussian(1.6 * sigma, 1.6 * sigma)[0] for sigma in _DOG_SIGMAS]
+    return torch.stack(pairs)[:, None], torch.stack(blobs)[:, None]
 
 
 def describe_patches(rgb: torch.Tensor, patch: int) -> torch.Tensor:
@@ -59,21 +58,26 @@ def describe_patches(rgb: torch.Tensor, patch: int) -> torch.Tensor:
 
     Returns:
         (B, h / patch, w / patch, 39): mean and deviation of 3 colours, then mean, deviation and maximum of
-        the energies of 8 Gabor pairs and 3 differences of Gaussians.
+        the energies of 8 Gabor pairs (at every second pixel, for they vary slowly) and 3 differences of Gaussians.
     """
     colours = torch.tensor(_COLOURS, device=rgb.device)
     colour = torch.einsum("bchw,kc->bkhw", rgb, colours)  # (B, 3, h, w)
     colour = colour * (0.5 / colour[:, :1].mean((2, 3), keepdim=True).clamp(min=_DARKEST))
     padded = F.pad(colour[:, :1], (_RADIUS,) * 4, mode="reflect")
-    response = F.conv2d(padded, filters().to(rgb.device))  # (B, F, h, w)
-    pairs = 2 * len(_WAVELENGTHS) * _ORIENTATIONS
-    gabor = response[:, :pairs].unflatten(1, (-1, 2)).square().sum(2).add(1e-12).sqrt()
-    energy = torch.cat([gabor, response[:, pairs:].abs()], 1)  # (B, 11, h, w)
-    both = torch.cat([colour, energy], 1)
-    mean = F.avg_pool2d(both, patch)
-    deviation = (F.avg_pool2d(both.square(), patch) - mean.square()).clamp(min=0).add(1e-8).sqrt()
-    pooled = torch.cat([mean, deviation, F.max_pool2d(energy, patch)], 1)
-    return pooled.permute(0, 2, 3, 1)
+    pairs, blobs = (bank.to(rgb.device) for bank in filters())
+    step = 2 if patch % 2 == 0 else 1
+    gabor = F.conv2d(padded, pairs, stride=step).unflatten(1, (-1, 2)).square().sum(2).add(1e-12).sqrt()
+    dog = F.conv2d(padded, blobs).abs()
+    pooled = [_pool(colour, patch), _pool(gabor, patch // step), _pool(dog, patch)]
+    means, deviations = ([part[k] for part in pooled] for k in (0, 1))
+    maxima = [F.max_pool2d(gabor, patch // step), F.max_pool2d(dog, patch)]
+    return torch.cat([*means, *deviations, *maxima], 1).permute(0, 2, 3, 1)
+
+
+def _pool(values: torch.Tensor, side: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and deviation of each side x side square."""
+    mean = F.avg_pool2d(values, side)
+    return mean, (F.avg_pool2d(values.square(), side) - mean.square()).clamp(min=0).add(1e-8).sqrt()
 
 
 @lru_cache(maxsize=1)

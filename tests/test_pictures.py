@@ -30,8 +30,9 @@ def test_descriptor_of_a_plain_image_is_its_colour() -> None:
 
 
 def test_filters_have_no_mean_and_feel_their_orientation() -> None:
-    assert filters().shape == (19, 1, 15, 15)
-    assert float(filters().sum((1, 2, 3)).abs().max()) < 1e-5
+    pairs, blobs = filters()
+    assert (pairs.shape, blobs.shape) == ((16, 1, 15, 15), (3, 1, 15, 15))
+    assert float(torch.cat([pairs, blobs]).sum((1, 2, 3)).abs().max()) < 1e-5
     x = torch.arange(64.0)
     stripes = (0.5 + 0.5 * torch.cos(2 * torch.pi * x / 4)).expand(1, 3, 64, 64)
     energies = describe_patches(stripes, 16)[0, 1, 1, 3:14]

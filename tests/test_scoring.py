@@ -73,6 +73,13 @@ def test_fusion_weights_by_hand() -> None:
     assert float(fused) == pytest.approx(0.625)
 
 
+def test_class_levels_by_hand() -> None:
+    levels = scoring.class_levels([0.1, 0.3, 0.8, 0.8], [0, 0, 1, 1])  # means 0.2 and 0.8, together 0.4
+    assert levels == pytest.approx((math.sqrt(0.2 * 0.4), math.sqrt(0.8 * 0.4)))
+    assert float(scoring.relative_to(0.5, torch.tensor(0.5))) == 0.5
+    assert float(scoring.relative_to(0.5, torch.tensor(0.0))) == 0
+
+
 def test_names_are_probabilities() -> None:
     found = scoring.name_probabilities(torch.tensor([2.0, 0.0]), torch.tensor([[5.0, 0.0], [0.0, 1.0]]), 0.5)
     assert found.tolist() == pytest.approx([1 / (1 + math.exp(-2)), 1 / (1 + math.exp(2))])

@@ -10,7 +10,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from .surfaces import Rng, fractal_noise, random_colour
+from .drawing import Rng, fractal_noise, largest_channel, random_colour, random_palette, unit_range, white_noise
 
 #: The kinds, in the order of the model's labels.
 KINDS = (
@@ -28,10 +28,11 @@ KINDS = (
     "fibre",
 )
 
-#: Fills that training never sees (`held_out=True` uses nothing else): see `_fill`.
+#: `held_out=True`: sharp borders and fills that training never sees.
 _FILLS = ("flat", "shade", "tint")
 _HELD_OUT_FILLS = ("invert", "blend")
 
+_THIN = ("dot", "cut", "scratch", "crack", "fibre")
 _VISIBLE = 0.02  # smallest change of a pixel, of 1, that counts as changed
 _MIN_PIXELS = 4
 
@@ -44,7 +45,7 @@ def add_defect(
     Args:
         image: (H, W, 3) float32 RGB in [0, 1]; it is not changed.
         kind: one of `KINDS`.
-        held_out: use the fills that training never sees.
+        held_out: sharp borders and fills that training never sees.
 
     Returns:
         The new image and its mask (H, W) bool, true where a pixel changed by more than 0.02; or None when the
@@ -52,18 +53,21 @@ def add_defect(
     """
     height, width = image.shape[:2]
     alpha = _SHAPES[kind](rng, (height, width))
+    if not held_out and rng.random() < 0.35:  # no sharp border
+        softest = 1.2 if kind in _THIN else 3.0
+        alpha = cv2.GaussianBlur(alpha, (0, 0), rng.uniform(0.4, softest) * min(height, width) / 160)
     rows, columns = np.nonzero(alpha > 0.3)
     if len(rows) < _MIN_PIXELS:
         return None
     painted = _PAINTS.get(kind, _fill)(image, alpha, rng, kind, held_out)
     painted = np.clip(painted, 0, 1).astype(np.float32)
-    change = np.abs(painted - image).max(-1)
+    change = largest_channel(np.abs(painted - image))
     mask = change > _VISIBLE
     if mask.sum() < _MIN_PIXELS:
         return None
     pad = max(4, min(height, width) // 16)
     around = image[max(rows.min() - pad, 0) : rows.max() + pad, max(columns.min() - pad, 0) : columns.max() + pad]
-    if change[mask].mean() < 0.045 + 0.45 * around.std((0, 1)).mean() and kind not in ("broken pattern", "dent"):
+    if change[mask].mean() < 0.035 + 0.4 * around.std((0, 1)).mean() and kind not in ("broken pattern", "dent"):
         return None
     # a change below the visible bound is no defect: leave those pixels as they were
     return np.where(mask[..., None], painted, image), mask
@@ -224,7 +228,12 @@ def _hole(image: np.ndarray, alpha: np.ndarray, rng: Rng, kind: str, held_out: b
 
 
 def _stain(image: np.ndarray, alpha: np.ndarray, rng: Rng, kind: str, held_out: bool) -> np.ndarray:
-    """Low in contrast, soft, often darker towards its rim; the texture shows through."""
+    """Low in contrast, soft, often darker towards its rim; the texture shows through, or is worn off."""
+    if not held_out and rng.random() < 0.25:
+        worn = cv2.GaussianBlur(image, (0, 0), rng.uniform(1.5, 5))
+        if rng.random() < 0.5:  # worn rough, not smooth
+            worn = image + np.float32(rng.uniform(0.08, 0.3)) * white_noise(rng, alpha.shape)[..., None]
+        return image + alpha[..., None] * (worn - image)
     soft = cv2.GaussianBlur(alpha, (0, 0), rng.uniform(0.5, 2.5))
     if rng.random() < 0.4:
         soft = soft * (0.5 + fractal_noise(rng, alpha.shape, cells=8, octaves=3) * 0.25 + 0.25)
@@ -274,12 +283,20 @@ def _turned(image: np.ndarray, alpha: np.ndarray, rng: Rng, kind: str, held_out:
     return image + alpha[..., None] * (other - image)
 
 
+def _foreign(rng: Rng, size_hw: tuple[int, int]) -> np.ndarray:
+    """(H, W, 3) float32 in [0, 1]: another material."""
+    noise = fractal_noise(rng, size_hw, cells=2 ** rng.uniform(1, 5), octaves=3, gain=0.6)
+    return random_palette(rng)(unit_range(noise))
+
+
 def _absent(image: np.ndarray, alpha: np.ndarray, rng: Rng, kind: str, held_out: bool) -> np.ndarray:
     """What lies behind: flat background, with a lit edge."""
     if held_out:
         behind = 1 - np.median(image.reshape(-1, 3)[::7], 0)
     else:
         behind = random_colour(rng) if rng.random() < 0.5 else np.full(3, rng.choice([0.03, 0.15, 0.9]), np.float32)
+        if rng.random() < 0.3:
+            behind = _foreign(rng, alpha.shape)
     out = image + alpha[..., None] * (behind - image)
     return out * (1 + 0.3 * _relief(alpha, rng, 0.7)[..., None])
 
@@ -288,6 +305,9 @@ def _grains(image: np.ndarray, alpha: np.ndarray, rng: Rng, kind: str, held_out:
     """Opaque foreign grains with a small shadow."""
     shadow = np.roll(alpha, (2, 2), (0, 1)) * rng.uniform(0, 0.5)
     colour = 1 - image.mean((0, 1)) if held_out else random_colour(rng)
+    if not held_out and rng.random() < 0.4:  # a lump of another material
+        alpha = _blob(rng, alpha.shape, 0.02, 0.12) if rng.random() < 0.6 else alpha
+        return image + alpha[..., None] * (_foreign(rng, alpha.shape) - image)
     grain = colour * (1 + 0.25 * fractal_noise(rng, alpha.shape, cells=40, octaves=2)[..., None])
     image = image * (1 - shadow[..., None])
     return image + alpha[..., None] * (grain - image)

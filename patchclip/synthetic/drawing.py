@@ -39,6 +39,11 @@ def unit_range(values: np.ndarray) -> np.ndarray:
     return np.clip((values - low) / (high - low + 1e-6), 0, 1)
 
 
+def largest_channel(image: np.ndarray) -> np.ndarray:
+    """(H, W, 3) -> (H, W), several times faster than `max(-1)`."""
+    return np.maximum(np.maximum(image[..., 0], image[..., 1]), image[..., 2])
+
+
 def pixels_per_unit(size_hw: Size) -> float:
     """Pixels in one unit of length."""
     return min(size_hw) / 256

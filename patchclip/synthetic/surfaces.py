@@ -26,6 +26,7 @@ from .drawing import (
     coordinates,
     extent_xy,
     fractal_noise,
+    largest_channel,
     over,
     random_colour,
     white_noise,
@@ -62,7 +63,7 @@ class Surface:
         """
         image = self.render(seed, size_hw)
         broken = self._paint(np.random.default_rng(seed), np.random.default_rng(flaw_seed), size_hw).astype(np.float32)
-        return broken, np.abs(broken - image).max(-1) > 1e-3
+        return broken, largest_channel(np.abs(broken - image)) > 1e-3
 
     def photograph(self, image: np.ndarray, seed: int) -> np.ndarray:
         """The camera: (H, W, 3) float32 in [0, 1] -> (H, W, 3) uint8 with the product's light, blur and noise."""
@@ -141,11 +142,11 @@ def _camera(rng: Rng) -> Callable[[np.ndarray, Rng], np.ndarray]:
     blur = rng.uniform(0.4, 1.4) if rng.random() < 0.5 else 0.0
     noise = rng.uniform(0, 0.03) if rng.random() < 0.5 else 0.0
     grey, quality = rng.random() < 0.35, (int(rng.integers(45, 96)) if rng.random() < 0.35 else 0)
-    play = rng.uniform(0, 0.06)
+    play = rng.uniform(0.08, 0.22) if rng.random() < 0.25 else rng.uniform(0, 0.06)  # exposure, from image to image
 
     def shoot(image: np.ndarray, r: Rng) -> np.ndarray:
         hw = image.shape[:2]
-        light = np.full(hw, 1 + r.normal(0, play), np.float32)
+        light = np.full(hw, np.exp(r.normal(0, play)), np.float32)
         if slope or vignette:
             x, y = coordinates(hw, direction + r.normal(0, 0.3), (0, 0))
             light += slope * r.uniform(0.7, 1.2) * x / 128
@@ -158,7 +159,7 @@ def _camera(rng: Rng) -> Callable[[np.ndarray, Rng], np.ndarray]:
         if noise:
             image = image + np.float32(noise) * white_noise(r, hw)[..., None]
         if grey:
-            image = np.repeat(image.mean(-1, keepdims=True), 3, -1)
+            image = cv2.transform(image.astype(np.float32), np.full((3, 3), 1 / 3, np.float32))
         shot = (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
         if quality:
             encoded = cv2.imencode(".jpg", shot, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]

@@ -1,4 +1,4 @@
-"""Memory banks of patch vectors: nearest neighbours in exact blocked matrix products, greedy coreset, classes.
+"""Memory banks of patch vectors: nearest neighbours (exact, or by faiss), greedy coreset, classes.
 
 A class has one bank for each kind of vector. A test image's class is unknown: it is compared with every class, and
 belongs to the one whose patches are nearest on average.
@@ -12,8 +12,13 @@ from dataclasses import dataclass
 import torch
 from tqdm import tqdm
 
+from .errors import MissingDependencyError
+
 #: Rows of one image: bank name -> slice, of its class's banks.
 Rows = dict[str, slice]
+
+#: faiss wants at least 39 vectors to place the centre of a list by.
+_VECTORS_A_LIST = 40
 
 #: A block of similarities takes at most so much memory: it is read again while it is still in the cache.
 _BLOCK_BYTES = 4 * 1024 * 1024
@@ -96,6 +101,46 @@ class PatchBank:
         return torch.tensor(sorted(chosen))
 
 
+class FaissBank(PatchBank):
+    """A `PatchBank` with an inverted file of faiss beside it, for banks of a million vectors.
+
+    As many of its lists are searched as it takes for 99.9 % of 2,000 stored vectors to find their nearest other one.
+
+    Raises:
+        MissingDependencyError: without `pip install "patchclip[faiss]"`.
+    """
+
+    def __init__(self, vectors: torch.Tensor):
+        super().__init__(vectors)
+        try:
+            import faiss
+        except ImportError as error:
+            raise MissingDependencyError(f'faiss is not installed ({error}): pip install "patchclip[faiss]"') from error
+        stored = self.vectors.cpu().numpy()
+        count, width = stored.shape
+        lists = max(1, min(int(4 * count**0.5), count // _VECTORS_A_LIST))
+        self._index = faiss.IndexIVFFlat(faiss.IndexFlatL2(width), width, lists)
+        self._index.train(stored)
+        self._index.add(stored)
+        sample = stored[torch.randperm(count, generator=torch.Generator().manual_seed(0))[:2000].numpy()]
+        if count > 1:  # the nearest of a stored vector is itself, the second is the one in question
+            bound = faiss.knn(sample, stored, 2)[0][:, 1] * (1 + 1e-4) + 1e-6
+            while self._index.nprobe < lists and (self._index.search(sample, 2)[0][:, 1] <= bound).mean() < 0.999:
+                self._index.nprobe *= 2
+
+    def nearest(self, queries: torch.Tensor, *, skip: slice | None = None) -> torch.Tensor:
+        """As `PatchBank.nearest`; with `skip` exact."""
+        if skip is not None:
+            return super().nearest(queries, skip=skip)
+        found = torch.from_numpy(self._index.search(queries.cpu().numpy(), 1)[1][:, 0]).to(queries.device)  # (M,)
+        return (queries - self.vectors[found]).square().sum(1)
+
+
+def make_bank(vectors: torch.Tensor, neighbours: str) -> PatchBank:
+    """A bank that finds neighbours that way, "exact" or "faiss"."""
+    return FaissBank(vectors) if neighbours == "faiss" else PatchBank(vectors)
+
+
 @dataclass(frozen=True)
 class Memory:
     """The banks of every class.
@@ -141,24 +186,30 @@ class Memory:
 
     @classmethod
     def from_tensors(
-        cls, tensors: Mapping[str, torch.Tensor], classes: Sequence[str | None], device: torch.device
+        cls,
+        tensors: Mapping[str, torch.Tensor],
+        classes: Sequence[str | None],
+        device: torch.device,
+        *,
+        neighbours: str = "exact",
     ) -> Memory:
         """The inverse of `tensors`."""
         banks: list[dict[str, PatchBank]] = [{} for _ in classes]
         for key, vectors in tensors.items():
             _, number, name = key.split(".", 2)
-            banks[int(number)][name] = PatchBank(vectors.to(device))
+            banks[int(number)][name] = make_bank(vectors.to(device), neighbours)
         return cls(tuple(classes), tuple(banks))
 
 
 def build_banks(
-    images: Sequence[dict[str, torch.Tensor]], *, coreset: float, progress: bool
+    images: Sequence[dict[str, torch.Tensor]], *, coreset: float, progress: bool, neighbours: str = "exact"
 ) -> tuple[dict[str, PatchBank], list[Rows]]:
     """The banks of one class.
 
     Args:
         images: for each image, bank name -> (N, D), N free.
         coreset: share of the vectors to keep, in (0, 1].
+        neighbours: see `make_bank`.
 
     Returns:
         The banks, and which rows of them each image has.
@@ -175,5 +226,5 @@ def build_banks(
         starts = [0, *ends[:-1].tolist()]
         for own, start, end in zip(rows, starts, ends.tolist(), strict=True):
             own[name] = slice(start, end)
-        banks[name] = bank
+        banks[name] = make_bank(bank.vectors, neighbours)
     return banks, rows

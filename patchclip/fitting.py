@@ -78,7 +78,9 @@ def gather(
                 elif place % step == 0:
                     kept.append((place, features[0], upright.shape[:2]))
                 bar.update()
-            class_banks, rows = build_banks(vectors, coreset=options["coreset"], progress=progress)
+            class_banks, rows = build_banks(
+                vectors, coreset=options["coreset"], progress=progress, neighbours=options["neighbours"]
+            )
             banks.append(class_banks)
             normals += [Normal(features, size_hw, number, rows[place]) for place, features, size_hw in kept]
     return Memory(tuple(groups), tuple(banks)), normals

@@ -14,6 +14,7 @@ def check_options(options: Mapping[str, Any]) -> None:
     """Ranges of the constructor's options."""
     choices = {
         "recipe": ("dense", "winclip"),
+        "neighbours": ("exact", "faiss"),
         "precision": ("auto", "fp32", "bf16"),
         "rotations": (1, 2, 4, 8),
         "dense_attention": (None, *DENSE_ATTENTIONS),

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from patchclip import bank
-from patchclip.bank import Memory, PatchBank, build_banks
+from patchclip.bank import FaissBank, Memory, PatchBank, build_banks
 
 
 def vectors(count: int, width: int = 7, seed: int = 0) -> torch.Tensor:
@@ -78,3 +78,19 @@ def test_a_class_is_the_one_whose_patches_are_nearest() -> None:
     assert number == 1
     assert distances["tokens"].shape == (2, 3)
     assert torch.allclose(distances["tokens"], torch.tensor(0.02), atol=1e-5)
+
+
+def test_faiss_finds_the_same_neighbours() -> None:
+    generator = torch.Generator().manual_seed(0)
+    centres = torch.randn(50, 24, generator=generator)
+    vectors = centres[torch.randint(50, (20_000,), generator=generator)]
+    vectors = vectors + 0.3 * torch.randn(20_000, 24, generator=generator)
+    queries = vectors[::40] + 0.2 * torch.randn(500, 24, generator=generator)
+    exact, approximate = PatchBank(vectors), FaissBank(vectors)
+    assert approximate._index.nprobe < approximate._index.nlist  # it does not look at everything
+    same = torch.isclose(approximate.nearest(queries), exact.nearest(queries), atol=1e-5).float().mean()
+    assert same >= 0.998
+    assert float(approximate.nearest(vectors[:100]).max()) == 0
+    own = slice(0, 100)
+    assert torch.equal(approximate.nearest(vectors[own], skip=own), exact.nearest(vectors[own], skip=own))
+    assert float(FaissBank(vectors[:1]).nearest(vectors[:1])) == 0

@@ -106,6 +106,7 @@ def test_classes_are_told_apart(normals: list[np.ndarray]) -> None:
     assert Detector().fit(normals[:2]).predict(normals[3]).class_name is None
 
 
+@FEW
 def test_classes_share_one_scale(normals: list[np.ndarray], tmp_path: Path) -> None:
     rng = np.random.default_rng(5)
     noisy = [np.clip(image + rng.normal(0, 60, image.shape), 0, 255).astype(np.uint8) for image in normals]
@@ -415,3 +416,13 @@ def test_bytes_and_open_pictures(tiny: Detector, normals: list[np.ndarray]) -> N
     buffer = io.BytesIO()
     Image.fromarray(normals[0]).save(buffer, "PNG")
     assert tiny.predict(buffer.getvalue()).score == tiny.predict(normals[0]).score
+
+
+@FEW
+def test_faiss_gives_the_same_heatmaps(normals: list[np.ndarray], tmp_path: Path) -> None:
+    exact, fast = (Detector(neighbours=kind, precision="fp32").fit(normals[:4]) for kind in ("exact", "faiss"))
+    fast.save(tmp_path / "fast.safetensors")
+    for detector in (fast, Detector.load(tmp_path / "fast.safetensors")):
+        assert detector.options["neighbours"] == "faiss"
+        apart = np.abs(detector.predict(normals[5]).heatmap - exact.predict(normals[5]).heatmap)
+        assert apart.mean() < 1e-3

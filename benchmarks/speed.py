@@ -22,13 +22,23 @@ if __name__ == "__main__":  # a script: import from the checkout, and nothing in
 
 import torch
 
+from benchmarks.speed_bench import ROOT, Row, make_bench
 from benchmarks.speed_growth import measure_growth, plot_growth, profile_predict
-from benchmarks.speed_rows import ROOT, ROWS, Row, make_bench
+from benchmarks.speed_rows import ROWS
 
 REPORT = ROOT / "benchmarks" / "SPEED.md"
 PLOT = ROOT / "benchmarks" / "speed.png"
 
-_PACKAGES = ("torch", "open_clip_torch", "numpy", "pillow", "opencv-python-headless", "onnxruntime", "anomalib")
+_PACKAGES = (
+    "torch",
+    "open_clip_torch",
+    "numpy",
+    "pillow",
+    "opencv-python-headless",
+    "onnxruntime",
+    "faiss-cpu",
+    "anomalib",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 import patchclip.backbone
 import patchclip.detector
 import patchclip.features
-from benchmarks.speed_rows import Bench, bare_forward
+from benchmarks.speed_bench import Bench, bare_forward
 from patchclip import Detector
 from patchclip.bank import PatchBank
 

@@ -10,8 +10,10 @@ import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -21,6 +23,7 @@ from .backbone import run_tower
 from .bank import Memory
 from .errors import MissingDependencyError
 from .heatmap import to_heatmaps
+from .image import ImageLike, load_image, resize
 from .scoring import fuse, relative_to, text_map, texture_distance, token_distance
 from .texture import describe_patches, filters, whitening
 
@@ -33,7 +36,13 @@ _LARGEST_FILE_BYTES = 2**31 - 2**24
 _OPSET = 18
 
 
-def export_onnx(detector: Detector, path: str | os.PathLike[str], *, image_hw: tuple[int, int] | None = None) -> None:
+def export_onnx(
+    detector: Detector,
+    path: str | os.PathLike[str],
+    *,
+    image_hw: tuple[int, int] | None = None,
+    int8_images: Sequence[ImageLike] | None = None,
+) -> None:
     """Write what `Detector.export` describes."""
     own = detector.options
     if own["recipe"] != "dense":
@@ -46,7 +55,7 @@ def export_onnx(detector: Detector, path: str | os.PathLike[str], *, image_hw: t
         patch = detector.backbone.patch
         side = max(1, round(own["image_size"] / patch)) * patch
         image_hw = (side, side)
-    _require_onnx()
+    _require_onnx(int8_images is not None)
     size_hw, _ = detector._extractor.plan(image_hw)
     module = _DenseModule(detector, size_hw, image_hw).eval()
     stored = sum(t.numel() * t.element_size() for t in (*module.parameters(), *module.buffers()))
@@ -57,16 +66,29 @@ def export_onnx(detector: Detector, path: str | os.PathLike[str], *, image_hw: t
     names = ["heatmap", "score", "class_index"][: 3 if detector.classes_ else 2]
     program = _trace(module, size_hw, names)
     program.model.metadata_props["patchclip"] = json.dumps(_describe(detector, size_hw, image_hw))
-    _write(program, Path(path))
+    interpolation = detector.backbone.model.interpolation
+    calibration = [_to_input(image, size_hw, interpolation) for image in int8_images or ()]
+    if int8_images is not None and not calibration:
+        raise ValueError("expected at least one image in int8_images, got none: leave it out for float32")
+    _write(program, Path(path), calibration)
 
 
-def _require_onnx() -> None:
+def _to_input(image: ImageLike, size_hw: tuple[int, int], interpolation: str) -> np.ndarray:
+    """(1, 3, h, w) float32 in [0, 1]."""
+    small = resize(load_image(image), size_hw, interpolation, exact=False)
+    return small.transpose(2, 0, 1)[None].astype(np.float32) / 255
+
+
+def _require_onnx(for_int8: bool) -> None:
     try:
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401
+
+        if for_int8:
+            import onnxruntime  # noqa: F401
     except ImportError as error:
         raise MissingDependencyError(
-            f'export needs onnx and onnxscript ({error}): pip install "patchclip[onnx]"'
+            f'export needs onnx, onnxscript and for int8 onnxruntime ({error}): pip install "patchclip[onnx]"'
         ) from error
 
 
@@ -86,12 +108,40 @@ def _trace(module: nn.Module, size_hw: tuple[int, int], names: Sequence[str]) ->
         )
 
 
-def _write(program: Any, path: Path) -> None:
+def _write(program: Any, path: Path, calibration: Sequence[np.ndarray]) -> None:
     """In one step: a kill at any moment leaves the old file or the new one."""
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
         partial = Path(folder) / path.name
         program.save(partial, external_data=False)
+        if calibration:
+            partial = _to_int8(partial, calibration)
         os.replace(partial, path)
+
+
+def _to_int8(path: Path, calibration: Sequence[np.ndarray]) -> Path:
+    """The network's products with its weights in int8; distances, texture and heatmap stay in float32."""
+    import onnx
+    from onnxruntime import quantization
+
+    graph = onnx.load(str(path)).graph
+    matrices = {weight.name for weight in graph.initializer if len(weight.dims) == 2}
+    products = [node.name for node in graph.node if node.op_type == "MatMul" and matrices & set(node.input)]
+    inputs = iter([{"image": pixels} for pixels in calibration])
+    reader = SimpleNamespace(get_next=lambda: next(inputs, None))
+    small = path.with_name(f"int8.{path.name}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        quantization.quantize_static(
+            str(path),
+            str(small),
+            reader,
+            quant_format=quantization.QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+            nodes_to_quantize=products,
+        )
+    return small
 
 
 def _describe(detector: Detector, size_hw: tuple[int, int], image_hw: tuple[int, int]) -> dict[str, Any]:

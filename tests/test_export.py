@@ -132,3 +132,20 @@ def test_too_large_for_one_file(local_model: str, tmp_path: Path, monkeypatch: p
     monkeypatch.setattr("patchclip.export._LARGEST_FILE_BYTES", 1000)
     with pytest.raises(ValueError, match="coreset"):
         Detector(local_model).export(tmp_path / "detector.onnx")
+
+
+@FEW
+def test_int8_keeps_the_order(surface: Surface, tmp_path: Path) -> None:
+    images = [surface.photograph(surface.render(seed, (224, 224)), seed) for seed in range(12)]
+    for image in images[8:]:
+        image[50:90, 60:100] = 0
+    detector = Detector(precision="fp32").fit(images[:4])
+    detector.export(tmp_path / "float.onnx")
+    detector.export(tmp_path / "int8.onnx", int8_images=images[:4])
+    assert (tmp_path / "int8.onnx").stat().st_size < 0.6 * (tmp_path / "float.onnx").stat().st_size
+    whole, small = (run(tmp_path / f"{kind}.onnx", images)[1] for kind in ("float", "int8"))
+    assert np.abs(whole - small).max() < 0.1
+    assert small[8:].min() > small[4:8].max()
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["float.onnx", "int8.onnx"]
+    with pytest.raises(ValueError, match="at least one image"):
+        detector.export(tmp_path / "int8.onnx", int8_images=[])

@@ -141,12 +141,12 @@ def test_the_benchmark_prints_each_row_and_fails_where_one_is_missed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.syspath_prepend(str(ROOT))
-    from benchmarks import speed, speed_rows
+    from benchmarks import speed, speed_bench
 
     rows = {
-        "good": lambda bench: iter([speed_rows.Row("a", "1.00 x", "<= 1.10 x", True, "")]),
-        "bad": lambda bench: iter([speed_rows.Row("b", "1.20 x", "<= 1.10 x", False, "")]),
-        "absent": lambda bench: iter([speed_rows.Row("c", "-", "<= 1.10 x", None, "no GPU here")]),
+        "good": lambda bench: iter([speed_bench.Row("a", "1.00 x", "<= 1.10 x", True, "")]),
+        "bad": lambda bench: iter([speed_bench.Row("b", "1.20 x", "<= 1.10 x", False, "")]),
+        "absent": lambda bench: iter([speed_bench.Row("c", "-", "<= 1.10 x", None, "no GPU here")]),
     }
     monkeypatch.setattr(speed, "ROWS", rows)
     assert speed.main(["--rows", "good", "absent"]) == 0

@@ -88,6 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="a folder with magnetic_tile and others, MVTec layout")
     parser.add_argument("--out", type=Path, required=True, help="where the runs go, each with its report.html")
+    parser.add_argument("--only", nargs="+", metavar="RUN", help="these sections alone (synthetic, elpv, course, ...)")
     parser.add_argument("--peer-python", help="of an environment with anomalib; without it that section is left out")
     parser.add_argument(
         "--results", type=Path, default=RESULTS, help="the file to write (default: benchmarks/RESULTS.md)"
@@ -96,7 +97,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     course = make_course(options.data, options.out / "course_data")
     sections = []
-    for run in planned(options.data, options.out, course=course, peer_python=options.peer_python):
+    runs = planned(options.data, options.out, course=course, peer_python=options.peer_python)
+    for run in [run for run in runs if options.only is None or run.name in options.only]:
         folder = options.out / run.name
         command = [run.python, str(ROOT / "benchmarks" / "run.py"), *run.arguments, "--out", str(folder), "--resume"]
         print(f"\n=== {run.title}: {shlex.join(command)}", flush=True)

@@ -21,13 +21,18 @@ Detector.load(folder + "/fitted.safetensors").predict(paths[16])
 print(clock() - start)
 """
 
+_READY = """
+from patchclip import Detector
+start = clock()
+Detector(device="cpu")
+print(clock() - start)
+"""
 
 _IMPORT = """
 start = clock()
 import patchclip
 print(clock() - start)
 """
-
 
 _MANY = """
 import numpy as np
@@ -51,6 +56,11 @@ def fresh(bench: Bench) -> Iterator[Row]:
     yield _seconds_row(
         "fit of 16 images of 800 x 800, save, load, first predict, embedded model, fresh process", values, 5
     )
+
+
+def ready(bench: Bench) -> Iterator[Row]:
+    values = [child(bench, _READY, []) for _ in range(3 if bench.quick else 7)]
+    yield _seconds_row("Detector(), embedded model, after the imports, fresh process", values, 1)
 
 
 def importing(bench: Bench) -> Iterator[Row]:

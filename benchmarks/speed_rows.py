@@ -16,7 +16,7 @@ import torch
 
 from benchmarks.speed_banks import bank, coreset, served_by_faiss
 from benchmarks.speed_bench import CPU, LARGE, Bench, Row, at_least, at_most, bare_forward, spread, two
-from benchmarks.speed_process import fresh, importing, memory
+from benchmarks.speed_process import fresh, importing, memory, ready
 from patchclip import Detector
 from patchclip.backbone import default_precision
 from patchclip.image import resize, to_pixels
@@ -68,6 +68,26 @@ def stream(bench: Bench) -> Iterator[Row]:
             0.6,
         )
         yield Row(row.what, row.value, row.target, row.hit, f"{row.detail} for 64; bare at its best batch size {best}")
+
+
+def embedded(bench: Bench) -> Iterator[Row]:
+    """The embedded image tower beside timm's ViT of the same width, both in fp32."""
+    import timm
+
+    backbone = Detector(precision="fp32", device="cpu").backbone
+    peer = timm.create_model("vit_tiny_patch16_224").eval()
+    pixels = torch.rand(16, 3, 224, 224)
+
+    def bare() -> None:
+        with torch.inference_mode():
+            peer(pixels)
+
+    times = bench.alternate({"own": lambda: backbone.encode(pixels, ()), "bare": bare}, 2 * bench.repetitions)
+    yield at_least(
+        "embedded image tower to timm's vit_tiny_patch16_224, images a second", times["bare"], times["own"], 0.8
+    )
+    millions = sum(p.numel() for p in backbone.model.clip.visual.parameters()) / 1e6
+    yield Row("embedded image tower, parameters", f"{millions:.1f} M", "<= 6 M", millions <= 6, "")
 
 
 def winclip(bench: Bench) -> Iterator[Row]:
@@ -249,11 +269,13 @@ def onnx(bench: Bench) -> Iterator[Row]:
 ROWS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "predict": predict,
     "stream": stream,
+    "embedded": embedded,
     "winclip": winclip,
     "bank": bank,
     "faiss": served_by_faiss,
     "coreset": coreset,
     "fresh": fresh,
+    "ready": ready,
     "import": importing,
     "memory": memory,
     "bf16": bf16,

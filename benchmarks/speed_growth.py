@@ -112,17 +112,28 @@ def measure_growth(bench: Bench) -> Growth:
 
 
 def plot_growth(growth: Growth, path: Path) -> None:
-    """Four panels, milliseconds against size, both axes logarithmic."""
+    """Four panels, milliseconds against size, both axes logarithmic where the range is wide."""
     import matplotlib
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
     figure, axes = pyplot.subplots(1, len(growth), figsize=(4 * len(growth), 3.4), layout="constrained")
     for axis, (title, (label, curves)) in zip(axes, growth.items(), strict=True):
         _draw(axis, curves)
-        axis.set(title=title, xlabel=label, ylabel="ms", xscale="log", yscale="log")
-        axis.grid(visible=True, which="both", alpha=0.25)
+        axis.set(title=title, xlabel=label, ylabel="ms", xscale="log")
+        seconds = [value for points in curves.values() for _, value in points]
+        if max(seconds) > 5 * min(seconds):
+            axis.set_yscale("log")
+            axis.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+            axis.yaxis.set_major_formatter("{x:g}")
+        else:
+            axis.set_ylim(bottom=0)
+        sizes = sorted({x for points in curves.values() for x, _ in points})
+        axis.set_xticks(sizes, [f"{size:,.0f}" for size in sizes])
+        for scale in (axis.xaxis, axis.yaxis):
+            scale.set_minor_locator(ticker.NullLocator())
+        axis.grid(visible=True, alpha=0.25)
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
 

@@ -17,7 +17,7 @@ import torch
 from benchmarks.speed_banks import bank, coreset, served_by_faiss
 from benchmarks.speed_bench import CPU, LARGE, Bench, Row, at_least, at_most, bare_forward, spread, two
 from benchmarks.speed_process import fresh, importing, memory, ready
-from patchclip import Detector
+from patchclip import Detector, metrics
 from patchclip.backbone import default_precision
 from patchclip.image import resize, to_pixels
 from patchclip.models import load_model
@@ -114,7 +114,7 @@ def winclip(bench: Bench) -> Iterator[Row]:
         elif name in times:
             yield at_most(what, times[name], times["anomalib"], limit)
         else:
-            yield Row(what, "-", f"<= {limit:.2f} x", None, "this processor has no bf16")
+            yield Row(what, "-", f"<= {limit:.2f} x", None, "this processor has no matrix units for bf16 (AMX)")
 
 
 def _window_loop(detector: Detector, pixels: torch.Tensor, chunk: int) -> Callable[[], Any]:
@@ -167,7 +167,9 @@ def _anomalib_winclip(bench: Bench, pixels: torch.Tensor) -> Callable[[], Any]:
 
 def bf16(bench: Bench) -> Iterator[Row]:
     if default_precision(CPU) != "bf16":
-        yield Row("bf16 to fp32, images a second", "-", ">= 1.40 x", None, "this processor has no bf16")
+        yield Row(
+            "bf16 to fp32, images a second", "-", ">= 1.40 x", None, "this processor has no matrix units for bf16 (AMX)"
+        )
         return
     images, labels = _synthetic_set(24 if bench.quick else 240)
     embedded = {kind: Detector(precision=kind, device="cpu") for kind in ("fp32", "bf16")}
@@ -184,9 +186,7 @@ def bf16(bench: Bench) -> Iterator[Row]:
         kind: np.array([result.score for result in detector.predict_batch(images, progress=False)])
         for kind, detector in embedded.items()
     }
-    from sklearn.metrics import roc_auc_score
-
-    auroc = {kind: float(roc_auc_score(labels, values)) for kind, values in scores.items()}
+    auroc = {kind: float(metrics.auroc(labels, values)) for kind, values in scores.items()}
     moved = abs(auroc["bf16"] - auroc["fp32"])
     detail = f"{auroc['bf16']:.4f} to {auroc['fp32']:.4f}, {len(images)} synthetic images"
     yield Row("bf16, image AUROC to that of fp32", f"{moved:.4f}", "<= 0.002", moved <= 0.002, detail)
@@ -241,7 +241,7 @@ def onnx(bench: Bench) -> Iterator[Row]:
         return
     import warnings
 
-    images, _ = _synthetic_set(56)
+    images, labels = _synthetic_set(56)
     small = [resize(image, (224, 224)) for image in images]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # eight images: the threshold is extrapolated
@@ -263,6 +263,29 @@ def onnx(bench: Bench) -> Iterator[Row]:
     )
     ratio, detail = spread(times["own"], times["bare"])
     yield Row("ONNX, time of onnxruntime to that of predict, batch 1", f"{ratio:.2f} x", "told", True, detail)
+    detector.export(bench.folder / "int8.onnx", int8_images=small[0:16:2])
+    quick = onnxruntime.InferenceSession(bench.folder / "int8.onnx", options, providers=["CPUExecutionProvider"])
+    ready = np.stack(small[16:]).transpose(0, 3, 1, 2).astype(np.float32) / 255
+    whole, rounded = (
+        metrics.auroc(labels[16:] > 0, run.run(["score"], {"image": ready})[0]) for run in (session, quick)
+    )
+    times = bench.alternate(
+        {
+            "own": lambda: quick.run(None, {"image": ready[:1]}),
+            "bare": lambda: session.run(None, {"image": ready[:1]}),
+        },
+        2 * bench.repetitions,
+    )
+    ratio, detail = spread(times["own"], times["bare"])
+    size = (bench.folder / "int8.onnx").stat().st_size / path.stat().st_size
+    yield Row(
+        "ONNX in int8, loss of image AUROC",
+        f"{whole - rounded:.4f}",
+        "<= 0.01",
+        whole - rounded <= 0.01,
+        f"{whole:.4f} to {rounded:.4f}, {len(ready)} synthetic images; {ratio:.2f} x the time, {size:.2f} x the file; "
+        f"{detail}",
+    )
 
 
 #: Name for `--rows` -> what measures it.

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 from .windows import harmonic_aggregate, harmonic_mean, window_means
 
-#: Of the text's weight beside the banks, and the least spread it counts with.
-_TEXT_SHARE, _TEXT_SPREAD = 0.5, 0.04
+#: The least spread that the text counts with.
+_TEXT_SPREAD = 0.04
 
 
 def anomaly_probability(embeddings: torch.Tensor, states: torch.Tensor, temperature: float) -> torch.Tensor:
@@ -68,15 +68,9 @@ def texture_distance(squared: torch.Tensor, half_at: float) -> torch.Tensor:
 def fusion_weights(spreads: Mapping[str, float]) -> dict[str, float]:
     """Weights in inverse proportion to each cue's spread over normal images; they add up to 1.
 
-    Text counts half, and its spread as 0.04 at least: probabilities near 0 hardly move, and would take all the weight.
-    Both are better than going without on synthetic validation images.
+    The text's spread counts as 0.04 at least: probabilities near 0 hardly move, and would take all the weight.
     """
-    inverse = {}
-    for cue, spread in spreads.items():
-        if cue == "text":
-            inverse[cue] = _TEXT_SHARE / max(spread, _TEXT_SPREAD)
-        else:
-            inverse[cue] = 1 / max(spread, 1e-9)
+    inverse = {cue: 1 / max(spread, _TEXT_SPREAD if cue == "text" else 1e-9) for cue, spread in spreads.items()}
     return {cue: value / sum(inverse.values()) for cue, value in inverse.items()}
 
 

@@ -68,16 +68,12 @@ def describe_patches(rgb: torch.Tensor, patch: int) -> torch.Tensor:
     step = 2 if patch % 2 == 0 else 1
     gabor = F.conv2d(padded, pairs, stride=step).unflatten(1, (-1, 2)).square().sum(2).add(1e-12).sqrt()
     dog = F.conv2d(padded, blobs).abs()
-    pooled = [_pool(colour, patch), _pool(gabor, patch // step), _pool(dog, patch)]
-    means, deviations = ([part[k] for part in pooled] for k in (0, 1))
+    parts = ((colour, patch), (gabor, patch // step), (dog, patch))
+    means = [F.avg_pool2d(values, side) for values, side in parts]
+    squares = [F.avg_pool2d(values.square(), side) for values, side in parts]
+    deviations = [(s - m.square()).clamp(min=0).add(1e-8).sqrt() for s, m in zip(squares, means, strict=True)]
     maxima = [F.max_pool2d(gabor, patch // step), F.max_pool2d(dog, patch)]
     return torch.cat([*means, *deviations, *maxima], 1).permute(0, 2, 3, 1)
-
-
-def _pool(values: torch.Tensor, side: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and deviation of each side x side square."""
-    mean = F.avg_pool2d(values, side)
-    return mean, (F.avg_pool2d(values.square(), side) - mean.square()).clamp(min=0).add(1e-8).sqrt()
 
 
 @lru_cache(maxsize=1)

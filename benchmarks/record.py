@@ -57,12 +57,25 @@ def planned(data: Path, out: Path, *, course: Path, peer_python: str | None) -> 
     for category in read_dataset(data):
         path = str(data / category.name)
         shots = ("--shots", "0", "1", "4", "--seeds", "3")
-        runs.append(Run(category.name, category.name, ("--data", path, *shots)))
+        timed = () if category.name == "magnetic_tile" else ("--latency", "0")
+        runs.append(Run(category.name, category.name, ("--data", path, *shots, *timed)))
     for name in ("elpv", "textile"):
-        runs.append(Run(name, name, ("--dataset", name, *lean, "--limit", "250", "--shots", "0", "4", "--seeds", "3")))
-    runs.append(Run("course", "The course's layout, and its baselines", ("--data", str(course), "--seeds", "3")))
+        runs.append(
+            Run(
+                name,
+                name,
+                ("--dataset", name, *lean, "--limit", "100", "--shots", "0", "4", "--seeds", "3", "--latency", "0"),
+            )
+        )
+    runs.append(
+        Run(
+            "course",
+            "The course's layout, and its baselines",
+            ("--data", str(course), "--seeds", "3", "--latency", "0"),
+        )
+    )
     if peer_python is not None:
-        tile = ("--data", str(data / "magnetic_tile"), "--shots", "4", "--seeds", "3")
+        tile = ("--data", str(data / "magnetic_tile"), "--shots", "4", "--seeds", "1")
         peers = ("--methods", "bank", "dense+bank", "winclip", "anomalib-patchcore", "anomalib-winclip")
         runs.append(Run("peers", "Beside anomalib, on the same weights", (*tile, *peers), peer_python))
     return runs

@@ -103,9 +103,9 @@ def test_images_are_resized_where_they_are_decoded(
 
     threads, resize = set(), features.resize
 
-    def note(*arguments: object) -> np.ndarray:
+    def note(*arguments: object, **options: object) -> np.ndarray:
         threads.add(threading.current_thread().name)
-        return resize(*arguments)
+        return resize(*arguments, **options)
 
     monkeypatch.setattr(features, "resize", note)
     assert len(list(Detector(local_model).predict_batch(normals, batch_size=2, progress=False))) == len(normals)

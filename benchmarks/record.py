@@ -118,7 +118,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"\n=== {run.title}: {shlex.join(command)}", flush=True)
         subprocess.run(command, check=True)
         sections.append(section(run, json.loads((folder / "metrics.json").read_text(encoding="utf-8"))))
-    options.results.write_text("\n\n".join([_INTRO.rstrip(), *sections]) + "\n", encoding="utf-8")
+    text = "\n\n".join([_INTRO.rstrip(), *sections]) + "\n"
+    for path, told in ((options.data, "path/to/sets"), (options.out, "runs/record")):
+        text = text.replace(str(path), told)
+    options.results.write_text(text, encoding="utf-8")
     print(f"written to {options.results}")
 
 

@@ -217,14 +217,14 @@ def build_banks(
     banks: dict[str, PatchBank] = {}
     rows: list[Rows] = [{} for _ in images]
     for name in images[0]:
-        bank = PatchBank(torch.cat([image[name] for image in images]))
+        vectors = torch.cat([image[name] for image in images])
         ends = torch.tensor([len(image[name]) for image in images]).cumsum(0)
         if coreset < 1:
-            kept = bank.coreset(max(1, round(coreset * len(bank))), progress=progress)
-            bank = PatchBank(bank.vectors[kept.to(bank.vectors.device)])
+            kept = PatchBank(vectors).coreset(max(1, round(coreset * len(vectors))), progress=progress)
+            vectors = vectors[kept.to(vectors.device)]
             ends = torch.searchsorted(kept, ends)  # vectors kept of the images up to here
         starts = [0, *ends[:-1].tolist()]
         for own, start, end in zip(rows, starts, ends.tolist(), strict=True):
             own[name] = slice(start, end)
-        banks[name] = make_bank(bank.vectors, neighbours)
+        banks[name] = make_bank(vectors, neighbours)
     return banks, rows

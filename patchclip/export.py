@@ -57,6 +57,10 @@ def export_onnx(
         image_hw = (side, side)
     _require_onnx(int8_images is not None)
     size_hw, _ = detector._extractor.plan(image_hw)
+    interpolation = detector.backbone.model.interpolation
+    calibration = [_to_input(image, size_hw, interpolation) for image in int8_images or ()]
+    if int8_images is not None and not calibration:
+        raise ValueError("expected at least one image in int8_images, got none: leave it out for float32")
     module = _DenseModule(detector, size_hw, image_hw).eval()
     stored = sum(t.numel() * t.element_size() for t in (*module.parameters(), *module.buffers()))
     if stored > _LARGEST_FILE_BYTES:
@@ -66,10 +70,6 @@ def export_onnx(
     names = ["heatmap", "score", "class_index"][: 3 if detector.classes_ else 2]
     program = _trace(module, size_hw, names)
     program.model.metadata_props["patchclip"] = json.dumps(_describe(detector, size_hw, image_hw))
-    interpolation = detector.backbone.model.interpolation
-    calibration = [_to_input(image, size_hw, interpolation) for image in int8_images or ()]
-    if int8_images is not None and not calibration:
-        raise ValueError("expected at least one image in int8_images, got none: leave it out for float32")
     _write(program, Path(path), calibration)
 
 

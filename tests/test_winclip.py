@@ -135,9 +135,11 @@ def test_equals_the_slow_loop(
     if shots:
         with pytest.warns(UserWarning, match="extrapolation"):
             detector.fit(normals[:shots])
-    result = detector.predict(defective[0])
-    heatmap, score = SlowWinCLIP(clip, side_px)(defective[0], normals[:shots])
+    image = defective[0].copy()
+    image[20:70, 30:90] = 0  # a random network needs more than a small hole
+    result = detector.predict(image)
+    heatmap, score = SlowWinCLIP(clip, side_px)(image, normals[:shots])
     assert result.heatmap.shape == heatmap.shape == (96, 128)
-    assert float(heatmap.std()) > 5e-4  # the map has something to say
+    assert float(heatmap.std()) > 1e-3  # the map has something to say
     np.testing.assert_allclose(result.heatmap, heatmap.numpy(), atol=1e-4, rtol=0)
     assert result.score == pytest.approx(score, abs=1e-4)

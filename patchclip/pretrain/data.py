@@ -144,7 +144,7 @@ class PairSampler:
         flip, turns = rng.random() < 0.5, int(rng.integers(4))
         channels = rng.permutation(3)
         negative, gamma = rng.random() < 0.15, np.float32(np.exp(rng.normal(0, 0.25)))
-        contrast, shift = (np.float32(rng.uniform(0.5, 1.2)), np.float32(rng.normal(0, 0.08)))
+        contrast, shift = np.float32(rng.uniform(0.5, 1.2)), np.float32(rng.normal(0, 0.08))
 
         def finish(image: np.ndarray) -> np.ndarray:
             image = image[..., channels]

@@ -57,7 +57,7 @@ def test_new_models_repeat_and_see_windows_of_the_grid() -> None:
     with torch.no_grad():
         whole = encode_window(first.visual, pixels)
         assert torch.allclose(whole.cls, second.encode_image(pixels), atol=1e-5)
-        part = encode_window(first.visual, pixels[..., :64, :96][..., :64], (2, 5))
+        part = encode_window(first.visual, pixels[..., :64, :96][..., :64], (2, 5, 4, 4))
     assert whole.dense.shape == (1, 14, 14, 192)
     assert part.dense.shape == (1, 4, 4, 192)
     assert [layer.shape for layer in part.layers] == [(1, 4, 4, 192)] * 2

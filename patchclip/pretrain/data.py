@@ -126,13 +126,18 @@ class PairSampler:
         else:
             query = _crop(self._views[index, view], corner, window, side)
             if kind >= 0:
-                painted = next(filter(None, (add_defect(query, KINDS[kind], rng) for _ in range(4))), None)
+                other = None
+                if rng.random() < 0.5:
+                    foreign = self._views[rng.integers(len(self._products)), 0]
+                    other = _crop(foreign, np.zeros(2, int), POOL_SIDE, side)
+                paint = lambda image: add_defect(image, KINDS[kind], rng, other=other)  # noqa: E731
+                painted = next(filter(None, (paint(query) for _ in range(4))), None)
                 if painted is None:
                     kind = -1
                 else:
                     query, mask = painted
                     if rng.random() < 0.2:  # a second one of the same kind
-                        again = add_defect(query, KINDS[kind], rng)
+                        again = paint(query)
                         if again is not None:
                             query, mask = again[0], mask | again[1]
         support_window = int(np.clip(window * np.exp(rng.normal(0, 0.04)), 64, POOL_SIDE))
@@ -148,8 +153,9 @@ class PairSampler:
 
         def finish(image: np.ndarray) -> np.ndarray:
             image = image[..., channels]
-            image = (1 - image if negative else image) ** gamma
-            image = ((image - 0.5) * contrast + 0.5 + shift).clip(0, 1)
+            image = (1 - image if negative else image) ** (gamma * np.float32(np.exp(rng.normal(0, 0.05))))
+            own_contrast, own_shift = np.float32(np.exp(rng.normal(0, 0.05))), np.float32(rng.normal(0, 0.02))
+            image = ((image - 0.5) * (contrast * own_contrast) + 0.5 + shift + own_shift).clip(0, 1)
             shot = surface.photograph(image.astype(np.float32), int(rng.integers(1 << 31)))
             return _turn(shot, flip, turns)
 

@@ -79,17 +79,22 @@ def _cosine_patches(width: int) -> torch.Tensor:
     return torch.stack(filters)
 
 
-def encode_window(visual: Any, pixels: torch.Tensor, offset: tuple[int, int] = (0, 0)) -> Tokens:
+def encode_window(visual: Any, pixels: torch.Tensor, window: tuple[int, int, int, int] | None = None) -> Tokens:
     """The detector's own forward, on a window of the full grid of positions.
 
     Args:
-        pixels: (B, 3, S, S) normalised, S <= 224.
-        offset: row and column of the window.
+        pixels: (B, 3, S, S) normalised.
+        window: first row, first column, rows and columns of the positions, interpolated to the grid of the pixels as
+            the detector's are; None for all of them.
     """
     cells = pixels.shape[-1] // PATCH
     positions = visual.positional_embedding[1:].view(*visual.grid_size, -1)
-    row, column = offset
-    positions = positions[row : row + cells, column : column + cells]
+    if window is not None:
+        row, column, rows, columns = window
+        positions = positions[row : row + rows, column : column + columns]
+    if positions.shape[:2] != (cells, cells):
+        image = positions.permute(2, 0, 1)[None]
+        positions = F.interpolate(image, (cells, cells), mode="bicubic", antialias=True)[0].permute(1, 2, 0)
     return run_tower(visual, pixels, positions, layers=BANK_LAYERS, dense_attention=DENSE_ATTENTION)
 
 

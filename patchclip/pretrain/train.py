@@ -49,7 +49,7 @@ class Settings:
     images: int = 640_000
     products: int = 8_000
     pairs: int = 24
-    stages: tuple[tuple[int, float], ...] = ((128, 0.85), (176, 0.10), (224, 0.05))
+    stages: tuple[tuple[int, float], ...] = ((128, 0.80), (176, 0.12), (224, 0.08))
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
     seed: int = 0
@@ -77,9 +77,7 @@ class _Objective(nn.Module):
     def forward(self, batch: Batch, rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, float]]:
         device = self.mean.device
         pairs, side = len(batch.names), batch.queries.shape[-1]
-        images = torch.cat([batch.queries, batch.supports]).to(device)
-        free = self.model.visual.grid_size[0] - side // PATCH
-        offset = (int(rng.integers(free + 1)), int(rng.integers(free + 1)))
+        windows = [_position_window(rng, side // PATCH, self.model.visual.grid_size[0]) for _ in range(2)]
 
         kinds = batch.kinds.tolist()
         captions = [caption(rng, n, KINDS[k] if k >= 0 else None) for n, k in zip(batch.names, kinds, strict=True)]
@@ -88,13 +86,20 @@ class _Objective(nn.Module):
         states = [state_prompts(rng, random_name(rng), _PROMPTS_A_STATE) for _ in range(_NAMES_A_STEP)]
         flat_states = [sentence for normal, anomalous in states for sentence in normal + anomalous]
         name = random_name(rng)
-        sentences = unique + flat_states + [kind_prompt(rng, name, kind) for kind in KINDS]
+        sentences = flat_states + [kind_prompt(rng, name, kind) for kind in KINDS] + unique
+        sentences += [""] * (len(captions) - len(unique))  # new shapes are slow on a CPU: always the same number
         with torch.autocast(device.type, torch.bfloat16, enabled=default_precision(device) == "bf16"):
-            tokens = encode_window(self.model.visual, (images / 255 - self.mean) / self.std, offset)
+            views = [
+                encode_window(self.model.visual, (images.to(device) / 255 - self.mean) / self.std, window)
+                for images, window in zip((batch.queries, batch.supports), windows, strict=True)
+            ]
             text = run_text(self.model, self._tokenizer(sentences).to(device))
         text = F.normalize(text.float(), dim=-1)
-        cls, dense = F.normalize(tokens.cls.float(), dim=-1), F.normalize(tokens.dense.float().flatten(1, 2), dim=-1)
-        caption_text, state_text, kind_text = text.split([len(unique), len(flat_states), len(KINDS)])
+        cls = F.normalize(torch.cat([view.cls for view in views]).float(), dim=-1)
+        dense = F.normalize(torch.cat([view.dense for view in views]).float().flatten(1, 2), dim=-1)
+        layers = [torch.cat(taps).flatten(1, 2) for taps in zip(*(view.layers for view in views), strict=True)]
+        state_text, kind_text, caption_text = text.split([len(flat_states), len(KINDS), len(captions)])
+        caption_text = caption_text[: len(unique)]
         state_text = F.normalize(state_text.view(_NAMES_A_STEP, 2, _PROMPTS_A_STATE, -1).mean(2), dim=-1)
         # each image is judged with one of the drawn names
         chosen = torch.from_numpy(rng.integers(_NAMES_A_STEP, size=2 * pairs)).to(device)
@@ -111,19 +116,18 @@ class _Objective(nn.Module):
             "dense": losses.focal(logits, targets) + 0.5 * losses.dice(logits, targets),
             "max": 0.3 * F.binary_cross_entropy_with_logits(logits.topk(3, 1)[0].mean(1), damaged),
             "cls": 0.2 * F.binary_cross_entropy_with_logits(image_scale.detach() * (cls * direction).sum(-1), damaged),
-            "pair": self.pair_distance([layer.flatten(1, 2) for layer in tokens.layers], query_targets),
+            "pair": self.pair_distance(layers, query_targets),
             "caption": 0.2
             * losses.contrastive(
                 cls, caption_text, torch.tensor([unique.index(c) for c in captions], device=device), image_scale
             ),
         }
-        defective = (query_targets.label > 0) & (batch.kinds >= 0).to(device)[:, None]
-        if defective.any():
-            weight = query_targets.label / query_targets.label.sum(1, keepdim=True).clamp(min=1)  # a defect counts once
-            kind_logits = scale * dense[:pairs][defective] @ kind_text.T
-            kind_labels = batch.kinds.to(device)[:, None].expand_as(defective)[defective]
-            entropy = F.cross_entropy(kind_logits, kind_labels, reduction="none")
-            terms["kind"] = 0.3 * (entropy * weight[defective]).sum() / weight[defective].sum()
+        named = query_targets.label * (batch.kinds >= 0).to(device)[:, None]
+        weight = named / named.sum(1, keepdim=True).clamp(min=1)  # a defect counts once
+        kind_logits = scale * dense[:pairs] @ kind_text.T  # (B, N, kinds)
+        kind_labels = batch.kinds.to(device).clamp(min=0)[:, None].expand_as(named)
+        entropy = F.cross_entropy(kind_logits.transpose(1, 2), kind_labels, reduction="none")
+        terms["kind"] = 0.3 * (entropy * weight).sum() / weight.sum().clamp(min=1)
         return torch.stack(list(terms.values())).sum(), {key: float(value.detach()) for key, value in terms.items()}
 
 
@@ -234,7 +238,7 @@ def _run(settings: Settings, checkpoint: Path, ranks: int, rank: int) -> Path:
 def release(objective: _Objective, folder: Path, row: dict) -> None:
     """Write the averaged weights as an open_clip folder; its temperature is the one the dense head was trained at."""
     about = {
-        "generation": "tiny-2",
+        "generation": "tiny-3",
         "dense_attention": DENSE_ATTENTION,
         "bank_layers": list(BANK_LAYERS),
         "scales": [1],
@@ -273,6 +277,15 @@ def _optimizers(objective: nn.Module, settings: Settings) -> list[torch.optim.Op
         adjust_lr_fn="match_rms_adamw",
     )
     return [torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), fused=True), muon]
+
+
+def _position_window(rng: np.random.Generator, cells: int, grid: int) -> tuple[int, int, int, int]:
+    """A part of the grid of positions for `cells` x `cells` patches: as they are, or stretched as for other shapes."""
+    rows = columns = min(cells, grid)
+    if rng.random() < 0.5:
+        low, high = round(0.62 * cells), min(grid, round(1.6 * cells))
+        rows, columns = rng.integers(low, high + 1, 2).tolist()
+    return int(rng.integers(grid - rows + 1)), int(rng.integers(grid - columns + 1)), rows, columns
 
 
 def _schedule(images: int, total: int, step: int) -> float:

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from .drawing import Rng, fractal_noise, largest_channel, random_colour, random_palette, unit_range, white_noise
-from .shapes import SHAPES, blob
+from .shapes import SHAPES, any_area, blob
 
 #: The kinds, in the order of the model's labels.
 KINDS = (
@@ -33,13 +33,16 @@ KINDS = (
 _FILLS = ("flat", "shade", "tint")
 _HELD_OUT_FILLS = ("invert", "blend")
 
+#: Another material, (H, W, 3) float32 in [0, 1]; held out: none.
+Foreign = np.ndarray | None
+
 _THIN = ("dot", "cut", "scratch", "crack", "fibre")
 _VISIBLE = 0.02  # smallest change of a pixel, of 1, that counts as changed
 _MIN_PIXELS = 4
 
 
 def add_defect(
-    image: np.ndarray, kind: str, rng: Rng, *, held_out: bool = False
+    image: np.ndarray, kind: str, rng: Rng, *, held_out: bool = False, other: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Paint one defect.
 
@@ -47,20 +50,29 @@ def add_defect(
         image: (H, W, 3) float32 RGB in [0, 1]; it is not changed.
         kind: one of `KINDS`.
         held_out: sharp borders and fills that training never sees.
+        other: another image of that size, for what is made of a foreign material.
 
     Returns:
         The new image and its mask (H, W) bool, true where a pixel changed by more than 0.02; or None when the
         defect would be too faint to see against the texture around it (try again with the same rng).
     """
     height, width = image.shape[:2]
-    alpha = SHAPES[kind](rng, (height, width))
+    if not held_out and kind not in _THIN and rng.random() < 0.4:  # the fill tells the kind, the outline need not
+        alpha = any_area(rng, (height, width))
+    else:
+        alpha = SHAPES[kind](rng, (height, width))
     if not held_out and rng.random() < 0.35:  # no sharp border
         softest = 1.2 if kind in _THIN else 3.0
         alpha = cv2.GaussianBlur(alpha, (0, 0), rng.uniform(0.4, softest) * min(height, width) / 160)
     rows, columns = np.nonzero(alpha > 0.3)
     if len(rows) < _MIN_PIXELS:
         return None
-    painted = _PAINTS.get(kind, _fill)(image, alpha, rng, kind, held_out)
+    if other is None and not held_out:
+        other = _foreign(rng, (height, width))
+    if not held_out and kind in _THIN and rng.random() < 0.3:
+        painted = _thin_fill(image, alpha, rng, other)
+    else:
+        painted = _PAINTS.get(kind, _fill)(image, alpha, rng, kind, held_out, other)
     painted = np.clip(painted, 0, 1).astype(np.float32)
     change = largest_channel(np.abs(painted - image))
     mask = change > _VISIBLE
@@ -77,9 +89,9 @@ def add_defect(
 # --- paints: what the shape does to the image --------------------------------------------------------------------
 
 
-def _fill(image: np.ndarray, alpha: np.ndarray, rng: Rng, kind: str, held_out: bool) -> np.ndarray:
+def _fill(image: np.ndarray, alpha: np.ndarray, rng: Rng, kind: str, held_out: bool, other: Foreign) -> np.ndarray:
     """Cover by a flat colour, a shade of what is there or a tint of it (held out: its negative, a soft blend)."""
-    cover = (alpha * rng.uniform(0.55, 1))[..., None]
+    cover = (alpha * rng.uniform(0.55 if held_out else 0.35, 1))[..., None]
     here = image[alpha > 0.3].mean(0)
     fill = rng.choice(_HELD_OUT_FILLS if held_out else _FILLS, p=None if held_out else (0.6, 0.25, 0.15))
     darker = rng.random() < {"crack": 0.8, "cut": 0.75, "dot": 0.75, "scratch": 0.4}.get(kind, 0.6)
@@ -97,20 +109,37 @@ def _fill(image: np.ndarray, alpha: np.ndarray, rng: Rng, kind: str, held_out: b
     return image + cover * (target - image)
 
 
-def _hole(image: np.ndarray, alpha: np.ndarray, rng: Rng, kind: str, held_out: bool) -> np.ndarray:
+def _thin_fill(image: np.ndarray, alpha: np.ndarray, rng: Rng, other: Foreign) -> np.ndarray:
+    """A groove lit from one side, the texture bent, rubbed out or roughened, or another material."""
+    fill = rng.integers(4)
+    if fill == 0:
+        return image * (1 + rng.uniform(0.25, 0.8) * _relief(alpha, rng, rng.uniform(0.6, 1.5))[..., None])
+    if fill == 1:
+        return image + (alpha * rng.uniform(0.5, 1))[..., None] * (other - image)
+    return image + alpha[..., None] * (_worn(image, rng, rough=fill == 2) - image)
+
+
+def _worn(image: np.ndarray, rng: Rng, *, rough: bool) -> np.ndarray:
+    """The texture rubbed smooth, or roughened."""
+    if rough:
+        return image + np.float32(rng.uniform(0.08, 0.3)) * white_noise(rng, image.shape[:2])[..., None]
+    return cv2.GaussianBlur(image, (0, 0), rng.uniform(1.5, 5))
+
+
+def _hole(image: np.ndarray, alpha: np.ndarray, rng: Rng, kind: str, held_out: bool, other: Foreign) -> np.ndarray:
     """Dark inside, with a lit rim on one side."""
     inside = image.mean((0, 1)) * rng.uniform(0, 0.3) if not held_out else np.float32(1) - image.mean((0, 1)) * 0.2
     out = image + (alpha * rng.uniform(0.7, 1))[..., None] * (inside - image)
     return out * (1 + rng.uniform(0, 0.4) * _relief(alpha, rng, 0.8)[..., None])
 
 
-def _stain(image: np.ndarray, alpha: np.ndarray, rng: Rng, kind: str, held_out: bool) -> np.ndarray:
+def _stain(image: np.ndarray, alpha: np.ndarray, rng: Rng, kind: str, held_out: bool, other: Foreign) -> np.ndarray:
     """Low in contrast, soft, often darker towards its rim; the texture shows through, or is worn off."""
     if not held_out and rng.random() < 0.25:
-        worn = cv2.GaussianBlur(image, (0, 0), rng.uniform(1.5, 5))
-        if rng.random() < 0.5:  # worn rough, not smooth
-            worn = image + np.float32(rng.uniform(0.08, 0.3)) * white_noise(rng, alpha.shape)[..., None]
-        return image + alpha[..., None] * (worn - image)
+        return image + alpha[..., None] * (_worn(image, rng, rough=rng.random() < 0.5) - image)
+    if not held_out and rng.random() < 0.25:  # uneven: a shade without a border
+        shade = cv2.GaussianBlur(alpha, (0, 0), max(1.0, float(rng.uniform(0.1, 0.4) * np.sqrt(alpha.sum() / np.pi))))
+        return image * (1 + rng.choice((-1, 1)) * rng.uniform(0.1, 0.5) * shade[..., None])
     soft = cv2.GaussianBlur(alpha, (0, 0), rng.uniform(0.5, 2.5))
     if rng.random() < 0.4:
         soft = soft * (0.5 + fractal_noise(rng, alpha.shape, cells=8, octaves=3) * 0.25 + 0.25)
@@ -132,7 +161,7 @@ def _relief(alpha: np.ndarray, rng: Rng, sigma: float) -> np.ndarray:
     return (slope / (np.abs(slope).max() + 1e-6)).astype(np.float32)
 
 
-def _dent(image: np.ndarray, alpha: np.ndarray, rng: Rng, kind: str, held_out: bool) -> np.ndarray:
+def _dent(image: np.ndarray, alpha: np.ndarray, rng: Rng, kind: str, held_out: bool, other: Foreign) -> np.ndarray:
     """Bends the texture and lights one flank, darkens the other."""
     radius = np.sqrt(alpha.sum() / np.pi)
     height, width = alpha.shape
@@ -148,16 +177,16 @@ def _dent(image: np.ndarray, alpha: np.ndarray, rng: Rng, kind: str, held_out: b
     return bent + light[..., None] * 0.5 if held_out else bent * (1 + light[..., None])
 
 
-def _turned(image: np.ndarray, alpha: np.ndarray, rng: Rng, kind: str, held_out: bool) -> np.ndarray:
+def _turned(image: np.ndarray, alpha: np.ndarray, rng: Rng, kind: str, held_out: bool, other: Foreign) -> np.ndarray:
     """A piece of the same image, turned or scaled, in place of what was there."""
     height, width = alpha.shape
     angle = rng.choice([90, 180, 45]) if not held_out else 30
     scale = rng.choice([0.6, 1.0, 1.6])
     turn = cv2.getRotationMatrix2D((width / 2, height / 2), float(angle), float(scale))
-    other = cv2.warpAffine(image, turn, (width, height), borderMode=cv2.BORDER_REFLECT)
+    turned = cv2.warpAffine(image, turn, (width, height), borderMode=cv2.BORDER_REFLECT)
     shift = rng.integers(min(height, width) // 8, min(height, width) // 2, 2)
-    other = np.roll(other, tuple(int(s) for s in shift), (0, 1))
-    return image + alpha[..., None] * (other - image)
+    turned = np.roll(turned, tuple(int(s) for s in shift), (0, 1))
+    return image + alpha[..., None] * (turned - image)
 
 
 def _foreign(rng: Rng, size_hw: tuple[int, int]) -> np.ndarray:
@@ -166,31 +195,31 @@ def _foreign(rng: Rng, size_hw: tuple[int, int]) -> np.ndarray:
     return random_palette(rng)(unit_range(noise))
 
 
-def _absent(image: np.ndarray, alpha: np.ndarray, rng: Rng, kind: str, held_out: bool) -> np.ndarray:
+def _absent(image: np.ndarray, alpha: np.ndarray, rng: Rng, kind: str, held_out: bool, other: Foreign) -> np.ndarray:
     """What lies behind: flat background, with a lit edge."""
     if held_out:
         behind = 1 - np.median(image.reshape(-1, 3)[::7], 0)
     else:
         behind = random_colour(rng) if rng.random() < 0.5 else np.full(3, rng.choice([0.03, 0.15, 0.9]), np.float32)
         if rng.random() < 0.3:
-            behind = _foreign(rng, alpha.shape)
+            behind = other
     out = image + alpha[..., None] * (behind - image)
     return out * (1 + 0.3 * _relief(alpha, rng, 0.7)[..., None])
 
 
-def _grains(image: np.ndarray, alpha: np.ndarray, rng: Rng, kind: str, held_out: bool) -> np.ndarray:
+def _grains(image: np.ndarray, alpha: np.ndarray, rng: Rng, kind: str, held_out: bool, other: Foreign) -> np.ndarray:
     """Opaque foreign grains with a small shadow."""
     shadow = np.roll(alpha, (2, 2), (0, 1)) * rng.uniform(0, 0.5)
     colour = 1 - image.mean((0, 1)) if held_out else random_colour(rng)
     if not held_out and rng.random() < 0.4:  # a lump of another material
         alpha = blob(rng, alpha.shape, 0.02, 0.12) if rng.random() < 0.6 else alpha
-        return image + alpha[..., None] * (_foreign(rng, alpha.shape) - image)
+        return image + alpha[..., None] * (other - image)
     grain = colour * (1 + 0.25 * fractal_noise(rng, alpha.shape, cells=40, octaves=2)[..., None])
     image = image * (1 - shadow[..., None])
     return image + alpha[..., None] * (grain - image)
 
 
-def _tinted(image: np.ndarray, alpha: np.ndarray, rng: Rng, kind: str, held_out: bool) -> np.ndarray:
+def _tinted(image: np.ndarray, alpha: np.ndarray, rng: Rng, kind: str, held_out: bool, other: Foreign) -> np.ndarray:
     """The hue changes, the texture stays."""
     if held_out:
         return image + alpha[..., None] * (image[..., ::-1] * (0.6, 1, 1.4) - image)

@@ -113,6 +113,31 @@ def _missing(rng: Rng, size_hw: tuple[int, int]) -> np.ndarray:
     return mask.astype(np.float32) / 255
 
 
+def _rectangle(rng: Rng, size_hw: tuple[int, int]) -> np.ndarray:
+    """Now and then turned; as narrow as a band or as wide as long."""
+    mask = np.zeros(size_hw, np.uint8)
+    length = _log_uniform(rng, 0.05, 0.8) * min(size_hw)
+    sides = (length, length * _log_uniform(rng, 0.08, 1))
+    angle = rng.uniform(0, 180) if rng.random() < 0.35 else 90 * rng.integers(2)
+    corners = cv2.boxPoints((_middle(rng, size_hw).tolist(), sides, float(angle)))
+    cv2.fillPoly(mask, [np.round(corners * 8).astype(np.int32)], 255, cv2.LINE_AA, 3)
+    return mask.astype(np.float32) / 255
+
+
+def any_area(rng: Rng, size_hw: tuple[int, int]) -> np.ndarray:
+    """Whatever has an inside, from a pit to half of the image."""
+    shapes = (_missing, _rectangle, _particles, blob, _large_blob, _pit)
+    return shapes[rng.integers(len(shapes))](rng, size_hw)
+
+
+def _large_blob(rng: Rng, size_hw: tuple[int, int]) -> np.ndarray:
+    return blob(rng, size_hw, 0.15, 0.45)
+
+
+def _pit(rng: Rng, size_hw: tuple[int, int]) -> np.ndarray:
+    return _ellipse(rng, size_hw, 0.012, 0.2, 0.35)
+
+
 #: kind -> (rng, size_hw) -> coverage
 SHAPES = {
     "dot": lambda rng, hw: _ellipse(rng, hw, 0.008, 0.03, 0.8),

@@ -24,10 +24,13 @@ from .fitting import Normal, as_groups, gather
 from .heatmap import find_blobs, to_heatmaps
 from .image import ImageLike, load_image
 from .options import CUES, check_options
-from .pipeline import ordered_map
+from .pipeline import ordered_map, trim_memory
 from .result import Region, Result
 from .texture import whitening
 from .threshold import Threshold, from_normal_scores
+
+#: Images of a stream after which freed memory goes back to the system.
+_TRIM_EVERY = 256
 
 
 class Detector:
@@ -283,6 +286,7 @@ class Detector:
     ) -> Iterator[Result | ImageError]:
         total = len(images) if isinstance(images, Sized) else None
         loaded = ordered_map(self._try_load, images, ahead=2 * batch_size)
+        untrimmed = 0
         with tqdm(total=total, desc="predict", unit="img", disable=None if progress else True, leave=False) as bar:
             while batch := list(islice(loaded, batch_size)):
                 usable = [pair for pair in batch if not isinstance(pair, ImageError)]
@@ -295,6 +299,10 @@ class Detector:
                         yield pair
                     else:
                         yield next(results)
+                untrimmed += len(batch)
+                if untrimmed >= _TRIM_EVERY:
+                    trim_memory()
+                    untrimmed = 0
 
     def _try_load(self, image: ImageLike) -> tuple[np.ndarray, np.ndarray] | ImageError:
         """The upright image, and resized: both in the thread that decodes."""

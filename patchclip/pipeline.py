@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -30,3 +32,9 @@ def ordered_map(function: Callable[[Item], Out], items: Iterable[Item], *, ahead
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def trim_memory() -> None:
+    """Give back to the system what was freed: glibc keeps it in pieces, tens of megabytes over thousands of images."""
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
+        libc.malloc_trim(0)

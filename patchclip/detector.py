@@ -202,8 +202,8 @@ class Detector:
                 self.levels_ = scoring.class_levels(highest, [normal.number for normal in normals])
         scores = []
         for (maps, number), (features, size_hw, *_) in zip(compared, normals, strict=True):
-            heatmap = self._heatmaps(self._combine(maps, number)[None], size_hw)[0]
-            scores.append(self._score(heatmap, maps, features))
+            heatmaps = self._heatmaps(self._combine(maps, number)[None], size_hw)
+            scores += self._scores(heatmaps, [maps], [features])
         self._set_threshold(np.array(scores), self.options["max_false_positive_rate"], "fit")
 
     def calibrate(
@@ -326,11 +326,14 @@ class Detector:
             same_size[(image.shape[0], image.shape[1])].append(index)
         for size_hw, indices in same_size.items():
             combined = torch.stack([self._combine(cue_maps[index], numbers[index]) for index in indices])
-            for index, heatmap in zip(indices, self._heatmaps(combined, size_hw), strict=True):
-                score = self._score(heatmap, cue_maps[index], features[index])
+            heatmaps = self._heatmaps(combined, size_hw)
+            scores = self._scores(
+                heatmaps, [cue_maps[index] for index in indices], [features[index] for index in indices]
+            )
+            for index, heatmap, score in zip(indices, heatmaps, scores, strict=True):
                 regions = self._regions(heatmap, features[index].dense[0]) if score > self.threshold else ()
                 name = self.memory_.classes[numbers[index]] if self.memory_ else None
-                results[index] = Result(score, heatmap, self.threshold, regions, name, images[index])
+                results[index] = Result(score, self.threshold, regions, name, heatmap, images[index])
         return [results[index] for index in range(len(images))]
 
     def _cue_maps(self, features: Features, *, own: tuple[int, Rows] = (0, {})) -> tuple[dict[str, torch.Tensor], int]:
@@ -354,21 +357,26 @@ class Detector:
         fused = scoring.fuse(maps, self.weights_ or even)
         return scoring.relative_to(self.levels_[number], fused) if self.levels_ else fused
 
-    def _heatmaps(self, maps: torch.Tensor, size_hw: tuple[int, int]) -> np.ndarray:
-        """(B, gh, gw) -> (B, H, W) float32; recipe winclip does not smooth."""
+    def _heatmaps(self, maps: torch.Tensor, size_hw: tuple[int, int]) -> torch.Tensor:
+        """(B, gh, gw) -> (B, H, W) float32 on the device; recipe winclip does not smooth."""
         smoothing = 0.0 if self.options["recipe"] == "winclip" else self.options["smoothing"]
-        return to_heatmaps(maps, size_hw, smoothing).cpu().numpy()
+        return to_heatmaps(maps, size_hw, smoothing)
 
-    def _score(self, heatmap: np.ndarray, maps: Mapping[str, torch.Tensor], features: Features) -> float:
-        """The heatmap's maximum, or WinCLIP's score."""
+    def _scores(
+        self, heatmaps: torch.Tensor, maps: Sequence[Mapping[str, torch.Tensor]], features: Sequence[Features]
+    ) -> list[float]:
+        """Each heatmap's maximum, or WinCLIP's score."""
         if self.options["recipe"] == "dense":
-            return float(heatmap.max())
-        return scoring.winclip_score(float(features.p_image) if "text" in maps else None, maps.get("tokens"))
+            return heatmaps.amax((1, 2)).tolist()
+        return [
+            scoring.winclip_score(float(single.p_image) if "text" in cues else None, cues.get("tokens"))
+            for cues, single in zip(maps, features, strict=True)
+        ]
 
-    def _regions(self, heatmap: np.ndarray, dense: torch.Tensor) -> tuple[Region, ...]:
+    def _regions(self, heatmap: torch.Tensor, dense: torch.Tensor) -> tuple[Region, ...]:
         """Pieces above the threshold, each named by the mean of its tokens."""
         regions = []
-        for blob in find_blobs(heatmap, self.threshold, (dense.shape[0], dense.shape[1])):
+        for blob in find_blobs(heatmap.cpu().numpy(), self.threshold, (dense.shape[0], dense.shape[1])):
             name, confidence = self._extractor.name(dense[torch.from_numpy(blob.cells)].mean(0))
             regions.append(Region(blob.box_xyxy, blob.area_px, blob.score, name, confidence))
         return tuple(regions)

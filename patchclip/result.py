@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
+    import torch
     from PIL import Image
 
 
@@ -36,18 +38,25 @@ class Result:
 
     Attributes:
         score: in [0, 1], higher = more anomalous. Recipe "dense": the heatmap's maximum.
-        heatmap: (H, W) float32 in [0, 1], pixels of the upright image. Never stretched per image.
         threshold: scores above it are anomalous.
         regions: pieces above the threshold, strongest first; empty for a normal image.
         class_name: the class whose normal images are nearest, when fitted with classes; else None.
     """
 
     score: float
-    heatmap: np.ndarray = field(repr=False)
     threshold: float
     regions: tuple[Region, ...]
-    class_name: str | None = None
-    _image: np.ndarray = field(repr=False, default_factory=lambda: np.zeros((1, 1, 3), np.uint8))
+    class_name: str | None
+    _heatmap: torch.Tensor = field(repr=False)
+    _image: np.ndarray = field(repr=False)
+
+    @cached_property
+    def heatmap(self) -> np.ndarray:
+        """(H, W) float32 in [0, 1], pixels of the upright image; never stretched per image.
+
+        It stays on the detector's device until it is asked for.
+        """
+        return self._heatmap.cpu().numpy()
 
     @property
     def is_anomalous(self) -> bool:
@@ -81,7 +90,7 @@ class Result:
             "is_anomalous": self.is_anomalous,
             "defect": self.defect,
             "class_name": self.class_name,
-            "size_hw": list(self.heatmap.shape),
+            "size_hw": list(self._heatmap.shape),
             "regions": [
                 {
                     "box_xyxy": list(region.box_xyxy),

@@ -54,6 +54,16 @@ def test_unknown_option_is_a_type_error() -> None:
         Detector(colour="red")
 
 
+def test_heatmaps_stay_on_the_device_until_asked_for(local_model: str, normals: list[np.ndarray]) -> None:
+    result = Detector(local_model).predict(normals[0])
+    assert "heatmap" not in vars(result)
+    assert result.to_dict()["size_hw"] == list(normals[0].shape[:2])
+    assert "heatmap" not in vars(result)
+    assert result.heatmap is result.heatmap
+    assert result.heatmap.shape == normals[0].shape[:2]
+    assert float(result.heatmap.max()) == result.score
+
+
 def test_predict_before_fit_is_zero_shot(local_model: str, normals: list[np.ndarray]) -> None:
     text_only = Detector(local_model, cues=("text",)).predict(normals[0])
     for cues in (("text", "tokens"), ("tokens",), ("tokens", "texture")):

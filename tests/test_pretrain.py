@@ -14,7 +14,7 @@ import torch
 from patchclip import Detector
 from patchclip.pretrain import losses
 from patchclip.pretrain.model import MODEL_CFG, encode_window, new_model, write_vocabulary
-from patchclip.pretrain.train import Settings, train
+from patchclip.pretrain.train import Settings, _position_window, train
 from patchclip.pretrain.validate import make_validation
 
 SMALL = {"images": 96, "products": 12, "pairs": 4, "stages": ((64, 0.5), (96, 0.5)), "validation_images": 12}
@@ -58,9 +58,22 @@ def test_new_models_repeat_and_see_windows_of_the_grid() -> None:
         whole = encode_window(first.visual, pixels)
         assert torch.allclose(whole.cls, second.encode_image(pixels), atol=1e-5)
         part = encode_window(first.visual, pixels[..., :64, :96][..., :64], (2, 5, 4, 4))
+        stretched = encode_window(first.visual, pixels[..., :64, :64], (2, 5, 9, 3))
+    assert not torch.allclose(part.dense, stretched.dense, atol=1e-3)
     assert whole.dense.shape == (1, 14, 14, 192)
     assert part.dense.shape == (1, 4, 4, 192)
     assert [layer.shape for layer in part.layers] == [(1, 4, 4, 192)] * 2
+
+
+@pytest.mark.parametrize("cells", [4, 8, 14])
+def test_positions_are_drawn_from_inside_the_grid(cells: int) -> None:
+    rng = np.random.default_rng(0)
+    drawn = [_position_window(rng, cells, 14) for _ in range(200)]
+    for row, column, rows, columns in drawn:
+        assert 0 <= row <= 14 - rows and 0 <= column <= 14 - columns
+        assert 0.5 * cells < min(rows, columns)
+    plain = sum((rows, columns) == (cells, cells) for _, _, rows, columns in drawn)
+    assert 80 <= plain < 150  # half of them, and some by chance
 
 
 def test_the_short_vocabulary_reads_any_word(tmp_path: Path) -> None:

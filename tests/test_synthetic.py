@@ -62,6 +62,13 @@ def test_a_mask_covers_what_changed_and_nothing_else(kind: str, held_out: bool) 
     assert made >= 4
 
 
+def test_foreign_material_comes_from_the_other_image() -> None:
+    image, other = np.full((96, 96, 3), 0.5, np.float32), np.full((96, 96, 3), (0.9, 0.1, 0.3), np.float32)
+    painted = [add_defect(image, "contamination", np.random.default_rng(seed), other=other) for seed in range(40)]
+    shown = [(np.abs(found[0] - other).max(2) < 0.05).any() for found in painted if found is not None]
+    assert 5 < sum(shown) < len(shown)
+
+
 def test_sample_defective_repeats_and_names_its_kind() -> None:
     surface = sample_surface(np.random.default_rng(2), ["grid"])
     first = sample_defective(surface, 1, np.random.default_rng(7), size_hw=SIZE)

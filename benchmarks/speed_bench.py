@@ -22,7 +22,7 @@ import torch
 from PIL import Image
 
 from patchclip import Detector
-from patchclip.synthetic import sample_defective, sample_surface
+from patchclip.synthetic import HELD_OUT, sample_defective, sample_surface
 
 LARGE = "ViT-B-16-plus-240"
 ROOT = Path(__file__).resolve().parents[1]
@@ -135,6 +135,19 @@ def at_least(what: str, slower: np.ndarray, faster: np.ndarray, limit: float) ->
 
 def two(times: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {"own": times["own"], "base": times["bare"]}
+
+
+def synthetic_set(count: int) -> tuple[list[np.ndarray], np.ndarray]:
+    """Images of families that training never saw, every second one with a defect; and which those are."""
+    rng, images = np.random.default_rng(11), []
+    surfaces = [sample_surface(rng, [family]) for family in HELD_OUT]
+    for number in range(count):
+        surface = surfaces[number // 2 % len(surfaces)]
+        if number % 2:
+            images.append(sample_defective(surface, number, rng, held_out=True)[0])
+        else:
+            images.append(surface.photograph(surface.render(number), number))
+    return images, np.arange(count) % 2
 
 
 def bare_forward(detector: Detector, batch: int) -> Callable[[], Any]:

@@ -15,13 +15,13 @@ import numpy as np
 import torch
 
 from benchmarks.speed_banks import bank, coreset, served_by_faiss
-from benchmarks.speed_bench import CPU, LARGE, Bench, Row, at_least, at_most, bare_forward, spread, two
+from benchmarks.speed_bench import CPU, LARGE, Bench, Row, at_least, at_most, bare_forward, synthetic_set, two
+from benchmarks.speed_onnx import int8, onnx
 from benchmarks.speed_process import fresh, importing, memory, ready
 from patchclip import Detector, metrics
 from patchclip.backbone import default_precision
 from patchclip.image import resize, to_pixels
 from patchclip.models import load_model
-from patchclip.synthetic import HELD_OUT, sample_defective, sample_surface
 from patchclip.windows import window_indices
 
 
@@ -171,7 +171,7 @@ def bf16(bench: Bench) -> Iterator[Row]:
             "bf16 to fp32, images a second", "-", ">= 1.40 x", None, "this processor has no matrix units for bf16 (AMX)"
         )
         return
-    images, labels = _synthetic_set(24 if bench.quick else 240)
+    images, labels = synthetic_set(24 if bench.quick else 240)
     embedded = {kind: Detector(precision=kind, device="cpu") for kind in ("fp32", "bf16")}
     large = {kind: bench.large(kind) for kind in ("fp32", "bf16")}
     for name, pair, some in (("embedded model", embedded, images[:24]), (LARGE, large, images[:4])):
@@ -196,19 +196,6 @@ def bf16(bench: Bench) -> Iterator[Row]:
     )
 
 
-def _synthetic_set(count: int) -> tuple[list[np.ndarray], np.ndarray]:
-    """Images of families that training never saw, every second one with a defect; and which those are."""
-    rng, images = np.random.default_rng(11), []
-    surfaces = [sample_surface(rng, [family]) for family in HELD_OUT]
-    for number in range(count):
-        surface = surfaces[number // 2 % len(surfaces)]
-        if number % 2:
-            images.append(sample_defective(surface, number, rng, held_out=True)[0])
-        else:
-            images.append(surface.photograph(surface.render(number), number))
-    return images, np.arange(count) % 2
-
-
 def gpu(bench: Bench) -> Iterator[Row]:
     what = f"one GPU: predict_batch, dense, {LARGE}, batch 64, bf16, images a second to those of the bare forward"
     if not torch.cuda.is_available():
@@ -231,63 +218,6 @@ def gpu(bench: Bench) -> Iterator[Row]:
     yield at_least(what, times["bare"], times["own"], 0.85)
 
 
-def onnx(bench: Bench) -> Iterator[Row]:
-    what = "ONNX, heatmaps to torch's, embedded model fitted with 8 images, largest difference over 20"
-    try:
-        import onnxruntime
-        import onnxscript  # noqa: F401
-    except ImportError:
-        yield Row(what, "-", "<= 0.001", None, 'not installed here: pip install "patchclip[onnx]"')
-        return
-    import warnings
-
-    images, labels = _synthetic_set(56)
-    small = [resize(image, (224, 224)) for image in images]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # eight images: the threshold is extrapolated
-        detector = Detector(precision="fp32", device="cpu").fit(small[0:16:2], progress=False)
-    path = bench.folder / "detector.onnx"
-    detector.export(path)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    ready = np.stack(small[20:40]).transpose(0, 3, 1, 2).astype(np.float32) / 255
-    (heatmaps,) = session.run(["heatmap"], {"image": ready})
-    expected = np.stack([result.heatmap for result in detector.predict_batch(small[20:40], progress=False)])
-    apart = float(np.abs(heatmaps - expected).max())
-    yield Row(what, f"{apart:.1e}", "<= 0.001", apart <= 1e-3, f"{path.stat().st_size / 2**20:.1f} MB file")
-    detector.threshold = 1.0  # onnxruntime finds no regions either
-    times = bench.alternate(
-        {"own": lambda: session.run(None, {"image": ready[:1]}), "bare": lambda: detector.predict(small[20])},
-        2 * bench.repetitions,
-    )
-    ratio, detail = spread(times["own"], times["bare"])
-    yield Row("ONNX, time of onnxruntime to that of predict, batch 1", f"{ratio:.2f} x", "told", True, detail)
-    detector.export(bench.folder / "int8.onnx", int8_images=small[0:16:2])
-    quick = onnxruntime.InferenceSession(bench.folder / "int8.onnx", options, providers=["CPUExecutionProvider"])
-    ready = np.stack(small[16:]).transpose(0, 3, 1, 2).astype(np.float32) / 255
-    whole, rounded = (
-        metrics.auroc(labels[16:] > 0, run.run(["score"], {"image": ready})[0]) for run in (session, quick)
-    )
-    times = bench.alternate(
-        {
-            "own": lambda: quick.run(None, {"image": ready[:1]}),
-            "bare": lambda: session.run(None, {"image": ready[:1]}),
-        },
-        2 * bench.repetitions,
-    )
-    ratio, detail = spread(times["own"], times["bare"])
-    size = (bench.folder / "int8.onnx").stat().st_size / path.stat().st_size
-    yield Row(
-        "ONNX in int8, loss of image AUROC",
-        f"{whole - rounded:.4f}",
-        "<= 0.01",
-        whole - rounded <= 0.01,
-        f"{whole:.4f} to {rounded:.4f}, {len(ready)} synthetic images; {ratio:.2f} x the time, {size:.2f} x the file; "
-        f"{detail}",
-    )
-
-
 #: Name for `--rows` -> what measures it.
 ROWS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "predict": predict,
@@ -304,4 +234,5 @@ ROWS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "bf16": bf16,
     "gpu": gpu,
     "onnx": onnx,
+    "int8": int8,
 }

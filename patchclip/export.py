@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
 import math
 import os
 import tempfile
@@ -129,18 +130,23 @@ def _to_int8(path: Path, calibration: Sequence[np.ndarray]) -> Path:
     inputs = iter([{"image": pixels} for pixels in calibration])
     reader = SimpleNamespace(get_next=lambda: next(inputs, None))
     small = path.with_name(f"int8.{path.name}")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        quantization.quantize_static(
-            str(path),
-            str(small),
-            reader,
-            quant_format=quantization.QuantFormat.QDQ,
-            per_channel=True,
-            activation_type=quantization.QuantType.QUInt8,
-            weight_type=quantization.QuantType.QInt8,
-            nodes_to_quantize=products,
-        )
+    silenced = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # it advises a preparation that torch's exporter has made
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            quantization.quantize_static(
+                str(path),
+                str(small),
+                reader,
+                quant_format=quantization.QuantFormat.QDQ,
+                per_channel=True,
+                activation_type=quantization.QuantType.QUInt8,
+                weight_type=quantization.QuantType.QInt8,
+                nodes_to_quantize=products,
+            )
+    finally:
+        logging.disable(silenced)
     return small
 
 

@@ -78,9 +78,9 @@ class Extractor:
         for (_, tiles_hw), indices in groups.items():
             pixels = to_pixels([resized[index] for index in indices], backbone.mean, backbone.std)
             if options["recipe"] == "winclip":
-                batch = extract_winclip(backbone, pixels, self.states(), temperature=options["temperature"])
-                if "tokens" not in banks:
-                    batch.vectors.clear()
+                batch = extract_winclip(
+                    backbone, pixels, self.states(), temperature=options["temperature"], for_bank="tokens" in banks
+                )
             else:
                 batch = extract_dense(
                     backbone,
@@ -200,18 +200,21 @@ def extract_dense(
     )
 
 
-def extract_winclip(backbone: Backbone, pixels: torch.Tensor, states: torch.Tensor, *, temperature: float) -> Features:
+def extract_winclip(
+    backbone: Backbone, pixels: torch.Tensor, states: torch.Tensor, *, temperature: float, for_bank: bool
+) -> Features:
     """Recipe "winclip": every window a sequence of its own; the banks are "patches", "windows_2" and "windows_3"."""
-    tokens = backbone.encode(pixels, (backbone.depth,))
+    tokens = backbone.encode(pixels, (backbone.depth,) if for_bank else ())
     windows = backbone.encode_windows(pixels, WINCLIP_SIDES)
-    (patches,) = tokens.layers  # (B, gh, gw, D), after ln_post
-    grid_hw = (patches.shape[1], patches.shape[2])
+    grid_hw = (tokens.dense.shape[1], tokens.dense.shape[2])
     p_image = anomaly_probability(tokens.cls, states, temperature)
     maps = [harmonic_aggregate(anomaly_probability(w, states, temperature), grid_hw) for w in windows]
     text = harmonic_mean([p_image[:, None, None], *maps])
-    vectors = {"patches": F.normalize(patches, dim=-1)}
-    for side, embeddings in zip(WINCLIP_SIDES, windows, strict=True):
-        vectors[f"windows_{side}"] = F.normalize(embeddings, dim=-1)
+    vectors = {}
+    if for_bank:
+        vectors["patches"] = F.normalize(tokens.layers[0], dim=-1)  # after ln_post
+        for side, embeddings in zip(WINCLIP_SIDES, windows, strict=True):
+            vectors[f"windows_{side}"] = F.normalize(embeddings, dim=-1)
     return Features(text, tokens.dense, p_image, vectors)
 
 

@@ -20,6 +20,7 @@ import patchclip.features
 from patchclip import Detector
 
 from .methods import Method
+from .speed_bench import bare_tower
 
 BATCHES = (1, 8, 32)
 
@@ -123,17 +124,17 @@ def time_parts(detector: Detector, path: Path, *, repetitions: int) -> dict[str,
 def _bare_forward(detector: Detector, batch: int) -> Callable[[], None]:
     """The network alone, at its own size and in the detector's precision.
 
-    open_clip's own `encode_image`, or patchclip's forward of the same network where that is faster: on some processors
+    open_clip's own image tower, or patchclip's forward of the same network where that is faster: on some processors
     the attention that open_clip calls is several times slower in bfloat16.
     """
     backbone = detector.backbone
-    clip = backbone.model.clip
-    kind = next(clip.visual.parameters()).dtype
-    pixels = torch.randn(batch, 3, backbone.image_size, backbone.image_size, device=backbone.device, dtype=kind)
+    visual, kind = bare_tower(detector)
+    pixels = torch.randn(batch, 3, backbone.image_size, backbone.image_size, device=backbone.device)
+    rounded = pixels.to(kind)
 
     @torch.inference_mode()
     def plain() -> None:
-        clip.encode_image(pixels)
+        visual(rounded)
 
     def own() -> None:
         backbone.encode(pixels)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import ctypes
 import gc
 import os
@@ -151,16 +152,23 @@ def synthetic_set(count: int) -> tuple[list[np.ndarray], np.ndarray]:
 
 
 def bare_forward(detector: Detector, batch: int) -> Callable[[], Any]:
-    """open_clip's own `encode_image` on pixels at the model's size, in the detector's precision."""
-    clip, side = detector.backbone.model.clip, detector.backbone.image_size
-    kind = next(clip.visual.parameters()).dtype
+    """open_clip's own image tower on pixels at the model's size, all of it in the detector's precision."""
+    visual, kind = bare_tower(detector)
+    side = detector.backbone.image_size
     pixels = torch.rand(batch, 3, side, side, device=detector.backbone.device, dtype=kind)
 
     def forward() -> None:
         with torch.inference_mode():
-            clip.encode_image(pixels)
+            visual(pixels)
 
     return forward
+
+
+def bare_tower(detector: Detector) -> tuple[Any, torch.dtype]:
+    """A copy of open_clip's image tower, and the type of its matrices: that of the detector's last block."""
+    visual: Any = detector.backbone.model.clip.visual
+    kind = visual.transformer.resblocks[-1].attn.in_proj_weight.dtype
+    return copy.deepcopy(visual).to(kind), kind
 
 
 _CLOCK = """

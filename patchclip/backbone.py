@@ -67,7 +67,7 @@ def run_tower(
     batch, width, gh, gw = x.shape
     x = x.flatten(2).transpose(1, 2) + positions.reshape(1, gh * gw, width)  # (B, N, D)
     cls = (visual.class_embedding + visual.positional_embedding[0]).expand(batch, 1, -1)
-    x = visual.ln_pre(torch.cat([cls.to(x.dtype), x], 1))  # (B, 1 + N, D)
+    x = visual.ln_pre(torch.cat([cls, x], 1))  # (B, 1 + N, D)
     blocks, kept = visual.transformer.resblocks, {}
     for depth in range(len(blocks) - 1):
         x, _ = _block(blocks[depth], x)
@@ -101,18 +101,19 @@ def _block(
     """
     rows = slice(0, 1) if cls_only else slice(None)
     if type(block) is not open_clip.transformer.ResidualAttentionBlock:
-        return block(x)[:, rows], None
-    projected = F.linear(block.ln_1(x), block.attn.in_proj_weight, block.attn.in_proj_bias)
+        return block(x.to(next(block.parameters()).dtype))[:, rows].to(x.dtype), None
+    dtype = block.attn.in_proj_weight.dtype
+    projected = F.linear(block.ln_1(x).to(dtype), block.attn.in_proj_weight, block.attn.in_proj_bias)
     heads = projected.unflatten(2, (3, block.attn.num_heads, -1)).permute(2, 0, 3, 1, 4)
     q, k, v = heads.unbind(0)  # (B, heads, 1 + N, D / heads) each
     dense = None
     if dense_attention != "qk":
         own = {"qq": q, "kk": k, "vv": v}[dense_attention]
         mixed = F.scaled_dot_product_attention(own[:, :, 1:], own, v)
-        dense = block.ls_1(block.attn.out_proj(mixed.transpose(1, 2).flatten(2)))
+        dense = block.ls_1(block.attn.out_proj(mixed.transpose(1, 2).flatten(2))).to(x.dtype)
     mixed = F.scaled_dot_product_attention(q[:, :, rows], k, v)
     x = x[:, rows] + block.ls_1(block.attn.out_proj(mixed.transpose(1, 2).flatten(2)))
-    return x + block.ls_2(block.mlp(block.ln_2(x))), dense
+    return x + block.ls_2(block.mlp(block.ln_2(x).to(dtype))), dense
 
 
 def _run_window(visual: Any, x: torch.Tensor) -> torch.Tensor:
@@ -172,7 +173,12 @@ class Backbone:
         self.depth = len(visual.transformer.resblocks)
         self.mean = torch.tensor(model.mean, device=device).view(3, 1, 1)
         self.std = torch.tensor(model.std, device=device).view(3, 1, 1)
-        self._clip: Any = model.clip.to(device, _PRECISIONS[precision])
+        self._clip: Any = model.clip.to(device)
+        # the sum over the blocks stays in float32, and so does what it begins with: rounded to 16 bits, pixels and the
+        # first block move the scores of faint textures by hundredths
+        for block in visual.transformer.resblocks[1:]:
+            for part in (block,) if custom else (block.attn, block.mlp):
+                part.to(_PRECISIONS[precision])
         #: at which names of defects are told apart: the model's own, as it was trained with
         self.naming_temperature = float(
             model.about.get("temperature", 1 / self._clip.logit_scale.detach().float().exp())
@@ -200,7 +206,6 @@ class Backbone:
     def encode(self, pixels: torch.Tensor, layers: Sequence[int] = ()) -> Tokens:
         """One forward: (B, 3, h, w) float32 normalised, sides multiples of the patch -> float32 `Tokens`."""
         visual = self._clip.visual
-        pixels = pixels.to(visual.conv1.weight.dtype)
         grid_hw = (pixels.shape[2] // self.patch, pixels.shape[3] // self.patch)
         tokens = run_tower(visual, pixels, self.positions(grid_hw), layers=layers, dense_attention=self.dense_attention)
         return Tokens(tokens.cls.float(), tokens.dense.float(), tuple(layer.float() for layer in tokens.layers))
@@ -219,10 +224,10 @@ class Backbone:
             For each side, (B, rows, columns, E) float32, not normalised.
         """
         visual = self._clip.visual
-        x = visual.conv1(pixels.to(visual.conv1.weight.dtype))  # (B, D, gh, gw)
+        x = visual.conv1(pixels)  # (B, D, gh, gw)
         batch, width, gh, gw = x.shape
         x = x.flatten(2).transpose(1, 2) + self.positions((gh, gw)).view(1, gh * gw, width)  # (B, N, D)
-        cls = (visual.class_embedding + visual.positional_embedding[0]).to(x.dtype)
+        cls = visual.class_embedding + visual.positional_embedding[0]
         embeddings = []
         for side in sides:
             indices = window_indices((gh, gw), side, x.device)  # (windows, tokens of a window)

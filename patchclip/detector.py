@@ -30,7 +30,7 @@ from .texture import whitening
 from .threshold import Threshold, from_normal_scores
 
 #: Images of a stream after which freed memory goes back to the system.
-_TRIM_EVERY = 256
+_TRIM_EVERY = 64
 
 
 class Detector:

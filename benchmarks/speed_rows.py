@@ -114,7 +114,7 @@ def winclip(bench: Bench) -> Iterator[Row]:
         elif name in times:
             yield at_most(what, times[name], times["anomalib"], limit)
         else:
-            yield Row(what, "-", f"<= {limit:.2f} x", None, "this processor has no matrix units for bf16 (AMX)")
+            yield Row(what, "-", f"<= {limit:.2f} x", None, "this processor has no quick instructions for bf16")
 
 
 def _window_loop(detector: Detector, pixels: torch.Tensor, chunk: int) -> Callable[[], Any]:
@@ -168,7 +168,7 @@ def _anomalib_winclip(bench: Bench, pixels: torch.Tensor) -> Callable[[], Any]:
 def bf16(bench: Bench) -> Iterator[Row]:
     if default_precision(CPU) != "bf16":
         yield Row(
-            "bf16 to fp32, images a second", "-", ">= 1.40 x", None, "this processor has no matrix units for bf16 (AMX)"
+            "bf16 to fp32, images a second", "-", ">= 1.40 x", None, "this processor has no quick instructions for bf16"
         )
         return
     images, labels = synthetic_set(24 if bench.quick else 240)

@@ -10,10 +10,13 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+from PIL import Image
 
 from patchclip import Detector
 from patchclip.pretrain import losses
+from patchclip.pretrain.data import PairSampler, build_pool
 from patchclip.pretrain.model import MODEL_CFG, encode_window, new_model, write_vocabulary
+from patchclip.pretrain.photographs import find_photographs, photographed
 from patchclip.pretrain.train import Settings, _position_window, train
 from patchclip.pretrain.validate import make_validation
 
@@ -25,6 +28,45 @@ def test_patch_targets_by_hand() -> None:
     found = losses.patch_targets(coverage)
     assert found.label.tolist() == [[0, 0, 1, 1], [0, 0, 1, 0]]  # a tiny defect marks its fullest patch
     assert found.weight.tolist() == [[1, 0, 1, 1], [1, 1, 1, 0]]  # touched, but not enough: neither
+
+
+@pytest.fixture
+def textures(tmp_path: Path) -> Path:
+    folder = tmp_path / "textures"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    grain = rng.integers(0, 255, (256, 256, 3), dtype=np.uint8)
+    place = (0.2 * grain + np.linspace(0, 150, 300)[:256, None, None]).astype(np.uint8)
+    images = {"floor_wood": grain, "wall": place, "wall_nm": grain, "flat": grain * 0 + 90, "tiny_metal": grain[:90]}
+    for name, image in images.items():
+        Image.fromarray(image).save(folder / f"{name}.png")
+    (folder / "torn.jpg").write_bytes(b"not a picture")
+    return folder
+
+
+def test_photographs_of_surfaces_are_found_and_nothing_else(textures: Path, tmp_path: Path) -> None:
+    assert [path.stem for path in find_photographs([textures])] == ["floor_wood", "wall"]
+    with pytest.raises(FileNotFoundError, match="200 px"):
+        find_photographs([tmp_path / "none"])
+
+
+def test_a_photograph_is_a_product(textures: Path, tmp_path: Path) -> None:
+    rolled, placed = (
+        photographed(textures / f"{name}.png", np.random.default_rng(3)) for name in ("floor_wood", "wall")
+    )
+    assert (rolled.family, placed.family) == ("photograph", "object")
+    assert rolled.name in ("wood", "wooden board", "plank")
+    assert placed.name in ("wall", "plaster")
+    for surface, alike in ((rolled, False), (placed, True)):
+        one, two = surface.render(1, (96, 128)), surface.render(2, (96, 128))
+        assert one.shape == (96, 128, 3)
+        assert one.dtype == np.float32
+        assert np.array_equal(one, surface.render(1, (96, 128)))
+        assert (np.corrcoef(one.ravel(), two.ravel())[0, 1] > 0.7) == alike
+    paths = find_photographs([textures])
+    build_pool(tmp_path / "pool", 8, 0, 1, paths)
+    names = PairSampler(tmp_path / "pool", 8, 0, paths).batch(0, 0, 24, 64).names
+    assert {"wall", "plaster"} & set(names)
 
 
 def test_losses_prefer_the_right_answer() -> None:

@@ -26,6 +26,9 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=defaults.pairs, help="pairs of images a process takes each step")
     parser.add_argument("--lr", type=float, default=defaults.learning_rate)
     parser.add_argument("--seed", type=int, default=defaults.seed)
+    parser.add_argument(
+        "--photographs", type=Path, nargs="+", default=[], help="folders of textures, for every second surface"
+    )
     parser.add_argument("--from-weights", type=Path, help="start from these released weights (.safetensors)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=("cpu", "cuda"))
     args = parser.parse_args()
@@ -40,6 +43,7 @@ def main() -> None:
         seed=args.seed,
         device=args.device,
         initial_weights=args.from_weights,
+        photographs=tuple(args.photographs),
     )
     print(f"released model: {train(settings, resume=args.resume)}")
 

@@ -6,6 +6,7 @@ A batch is a pure function of (seed, step, rank), so a resumed run sees what an 
 from __future__ import annotations
 
 import multiprocessing
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tqdm import tqdm
 
 from ..synthetic import KINDS, Surface, add_defect, sample_surface
 from ..synthetic.surfaces import Rng
+from .photographs import photographed
 
 POOL_SIDE = 256
 _VIEWS = 3  # two flawless images and one with a broken pattern
@@ -40,16 +42,20 @@ class Batch:
     names: list[str]
 
 
-def _product(seed: int, index: int) -> Surface:
-    return sample_surface(np.random.default_rng([seed, index]))
+def _product(seed: int, index: int, photographs: Sequence[Path]) -> Surface:
+    """Every second one of a photograph, where there are any."""
+    rng = np.random.default_rng([seed, index])
+    if photographs and index % 2:
+        return photographed(photographs[index // 2 % len(photographs)], rng)
+    return sample_surface(rng)
 
 
-def _render(job: tuple[str, int, int]) -> int:
-    folder, seed, index = job
+def _render(job: tuple[str, int, int, Sequence[Path]]) -> int:
+    folder, seed, index, photographs = job
     cv2.setNumThreads(1)
     views = np.load(Path(folder) / "views.npy", mmap_mode="r+")
     masks = np.load(Path(folder) / "masks.npy", mmap_mode="r+")
-    surface = _product(seed, index)
+    surface = _product(seed, index, photographs)
     size_hw = (POOL_SIDE, POOL_SIDE)
     images = [surface.render(2 * index, size_hw), surface.render(2 * index + 1, size_hw)]
     if surface.has_pattern:
@@ -62,17 +68,17 @@ def _render(job: tuple[str, int, int]) -> int:
     return index
 
 
-def build_pool(folder: Path, products: int, seed: int, workers: int) -> None:
+def build_pool(folder: Path, products: int, seed: int, workers: int, photographs: Sequence[Path] = ()) -> None:
     """Render `products` surfaces into `folder` once (about 0.6 MB each); a finished pool is left as it is."""
     done = folder / "done.txt"
-    stamp = f"{products} {seed} {POOL_SIDE}"
+    stamp = f"{products} {seed} {POOL_SIDE} {len(photographs)}"
     if done.exists() and done.read_text() == stamp:
         return
     folder.mkdir(parents=True, exist_ok=True)
     shape = (products, _VIEWS, POOL_SIDE, POOL_SIDE, 3)
     np.lib.format.open_memmap(folder / "views.npy", "w+", np.uint8, shape)
     np.lib.format.open_memmap(folder / "masks.npy", "w+", bool, (products, POOL_SIDE, POOL_SIDE))
-    jobs = [(str(folder), seed, index) for index in range(products)]
+    jobs = [(str(folder), seed, index, photographs) for index in range(products)]
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
         for _ in tqdm(pool.imap_unordered(_render, jobs, chunksize=16), "surfaces", products, disable=None):
             pass
@@ -82,11 +88,11 @@ def build_pool(folder: Path, products: int, seed: int, workers: int) -> None:
 class PairSampler:
     """Draws batches from a pool."""
 
-    def __init__(self, folder: Path, products: int, seed: int):
+    def __init__(self, folder: Path, products: int, seed: int, photographs: Sequence[Path] = ()):
         self._views = np.load(folder / "views.npy", mmap_mode="r")
         self._masks = np.load(folder / "masks.npy", mmap_mode="r")
         self._seed = seed
-        self._products = [_product(seed, index) for index in range(products)]
+        self._products = [_product(seed, index, photographs) for index in range(products)]
         self._breakable = [index for index in range(products) if self._masks[index].any()]
 
     def batch(self, step: int, rank: int, pairs: int, side: int) -> Batch:

@@ -29,6 +29,7 @@ from ..synthetic.captions import caption, kind_prompt, random_name, state_prompt
 from . import losses
 from .data import Batch, PairSampler, build_pool
 from .model import BANK_LAYERS, DENSE_ATTENTION, PATCH, encode_window, new_model, write_release, write_vocabulary
+from .photographs import find_photographs
 from .validate import make_validation, validate
 
 _NAMES_A_STEP = 4
@@ -43,6 +44,7 @@ class Settings:
     Attributes:
         stages: (side in pixels, share of the run) in order.
         pairs: of each process at each step, at the first stage; later stages take fewer, for equal cost.
+        photographs: folders of photographed textures; every second product is then made of one.
     """
 
     out: Path
@@ -57,6 +59,7 @@ class Settings:
     validation_images: int = 240
     checkpoint_every_s: float = 300
     initial_weights: Path | None = None
+    photographs: tuple[Path, ...] = ()
 
 
 class _Objective(nn.Module):
@@ -157,8 +160,9 @@ def _run(settings: Settings, checkpoint: Path, ranks: int, rank: int) -> Path:
     cv2.setNumThreads(1)
     main = rank == 0
     pool = settings.out / "pool"
+    photographs = find_photographs(settings.photographs) if settings.photographs else []
     if main:
-        build_pool(pool, settings.products, settings.seed, os.cpu_count() or 1)
+        build_pool(pool, settings.products, settings.seed, os.cpu_count() or 1, photographs)
         write_vocabulary(settings.out)
     if ranks > 1:
         dist.barrier()
@@ -180,7 +184,7 @@ def _run(settings: Settings, checkpoint: Path, ranks: int, rank: int) -> Path:
             optimizer.load_state_dict(saved_state)
         images, step, elapsed_s = state["images"], state["step"], state["elapsed_s"]
     ddp = DistributedDataParallel(objective) if ranks > 1 else objective
-    sampler = PairSampler(pool, settings.products, settings.seed)
+    sampler = PairSampler(pool, settings.products, settings.seed, photographs)
     validation = make_validation(settings.validation_images if main else 0)
     log = settings.out / "log.jsonl"
     # on a CPU the fused attention's backward is half as fast as the plain one in bf16 (torch 2.15, 64 tokens)

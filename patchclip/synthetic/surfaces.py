@@ -75,7 +75,11 @@ def sample_surface(rng: Rng, families: Sequence[str] | None = None) -> Surface:
     names = [name for name in FAMILIES if name not in HELD_OUT] if families is None else list(families)
     family = names[rng.integers(len(names))]
     make, words, has_pattern = FAMILIES[family]
-    painter = make(rng)
+    return finish_surface(rng, family, words, has_pattern, make(rng))
+
+
+def finish_surface(rng: Rng, family: str, words: tuple[str, ...], has_pattern: bool, painter: Painter) -> Surface:
+    """A product of what `painter` paints: now and then with fixtures, and always with a camera of its own."""
     if rng.random() < 0.45:
         painter = _with_fixtures(rng, painter)
     return Surface(family, words[rng.integers(len(words))], has_pattern, painter, _camera(rng))

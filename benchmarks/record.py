@@ -34,8 +34,8 @@ _INTRO = """\
 # Results
 
 Measured by `python benchmarks/record.py`; nothing in this file is written by hand. Nothing was tuned on these images:
-the embedded model has seen synthetic surfaces alone. `random-vit` is a network of the same shape with random weights,
-`texture` a fixed descriptor without any learning: what lies above both was learnt.
+the embedded model has seen drawn surfaces and textures of games, with drawn defects. `random-vit` is a network of the
+same shape with random weights, `texture` a fixed descriptor without any learning: what lies above both was learnt.
 """
 
 

@@ -21,7 +21,7 @@ Rows = dict[str, slice]
 _VECTORS_A_LIST = 40
 
 #: A block of similarities takes at most so much memory: it is read again while it is still in the cache.
-_BLOCK_BYTES = 4 * 1024 * 1024
+_BLOCK_BYTES = 2 * 1024 * 1024
 
 
 class PatchBank:
@@ -51,7 +51,8 @@ class PatchBank:
         Raises:
             ValueError: no vector is left to compare with.
         """
-        parts = [(0, len(self))] if skip is None else [(0, skip.start), (skip.stop, len(self))]
+        count = len(self.vectors)
+        parts = [(0, count)] if skip is None else [(0, skip.start), (skip.stop, count)]
         if not any(start < stop for start, stop in parts):
             raise ValueError("the bank has no vectors to compare with")
         best = torch.full((len(queries),), float("-inf"), device=queries.device)

@@ -55,6 +55,11 @@ def text_map(
     return harmonic_mean(maps).expand(-1, *grid_hw)
 
 
+def above_level(text: torch.Tensor, level: float | torch.Tensor) -> torch.Tensor:
+    """What the text says beyond the highest value that it gives to normal images: their odd places do not count."""
+    return (text - level).clamp(min=0)
+
+
 def token_distance(squared: torch.Tensor) -> torch.Tensor:
     """Squared Euclidean distance of unit vectors -> (1 - cos) / 2."""
     return squared / 4

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from . import models, scoring, store
 from . import prompts as prompt_sets
 from .backbone import Backbone, default_precision
-from .bank import Memory
+from .bank import Memory, Rows
 from .errors import FileFormatError, ImageError, PatchclipError, WeightsUnavailableError
 from .features import Extractor, Features
 from .fitting import Normal, as_groups, gather
@@ -124,8 +124,6 @@ class Detector:
         self.memory_: Memory | None = None
         #: weight of each cue in the heatmap, set by `fit`
         self.weights_: dict[str, float] = {}
-        #: of each class, the highest value of the text map on its normal images (recipe dense, with the text)
-        self.text_levels_: tuple[float, ...] = ()
         #: with several classes: the level of each one's normal images, where its heatmaps are one half
         self.levels_: tuple[float, ...] = ()
         own_text = ("prompts", "states", "templates", "scales", "temperature", "image_size", "tile")
@@ -170,9 +168,8 @@ class Detector:
         """Fill the banks with normal images, weigh the cues and set the threshold; forgets what was fitted before.
 
         The weights and the threshold come from leave-one-image-out scores of the normal images (of 64 at most; for a
-        class with a single image from eight mild variations of it). The text counts where it exceeds all that it says
-        of the normal images. With several classes each heatmap is relative to the level of its class, so that one
-        threshold serves all.
+        class with a single image from eight mild variations of it). With several classes each heatmap is relative to
+        the level of its class, so that one threshold serves all.
 
         Args:
             images: normal images, or a mapping of class -> normal images of it. One is enough.
@@ -187,15 +184,13 @@ class Detector:
         if not set(self.options["cues"]) & {"tokens", "texture"}:
             raise ValueError(f"nothing to fit with cues={self.options['cues']}: add 'tokens' or 'texture'")
         groups = as_groups(images)
-        self.memory_, text_levels, normals = gather(self._extractor, groups, progress=progress)
-        reads = self.options["recipe"] == "dense" and "text" in self.options["cues"]
-        self.text_levels_ = tuple(text_levels) if reads else ()
+        self.memory_, normals = gather(self._extractor, groups, progress=progress)
         self._weigh(normals)
         return self
 
     def _weigh(self, normals: Sequence[Normal]) -> None:
         """Cue weights, then the threshold, from normal images that are compared with all others."""
-        compared = [self._cue_maps(normal.features, left_out=normal) for normal in normals]
+        compared = [self._cue_maps(normal.features, own=(normal.number, normal.rows)) for normal in normals]
         self.levels_ = ()
         if self.options["recipe"] == "dense":
             spreads = {
@@ -341,21 +336,12 @@ class Detector:
                 results[index] = Result(score, self.threshold, regions, name, heatmap, images[index])
         return [results[index] for index in range(len(images))]
 
-    def _cue_maps(self, features: Features, *, left_out: Normal | None = None) -> tuple[dict[str, torch.Tensor], int]:
-        """One (gh, gw) map in [0, 1] for each cue in use, and the number of the nearest class.
-
-        The memory answers as if it had not seen the image `left_out`.
-        """
+    def _cue_maps(self, features: Features, *, own: tuple[int, Rows] = (0, {})) -> tuple[dict[str, torch.Tensor], int]:
+        """One (gh, gw) map in [0, 1] for each cue in use, and the number of the nearest class."""
         maps = {"text": features.text[0]} if "text" in self.options["cues"] or self.memory_ is None else {}
         if self.memory_ is None:
             return maps, 0
-        own = (left_out.number, left_out.rows) if left_out else (0, {})
         squared, number = self.memory_.squared_distances(features.vectors, own=own)
-        if self.text_levels_:
-            level = self.text_levels_[number]
-            if left_out is not None and left_out.number == number:
-                level = left_out.text_level
-            maps["text"] = scoring.above_level(maps["text"], level)
         if self.options["recipe"] == "winclip":
             maps["tokens"] = scoring.winclip_few_shot_map(squared)
         else:
@@ -408,7 +394,6 @@ class Detector:
             "generation": self.backbone.model.about.get("generation"),
             "classes": list(self.memory_.classes) if self.memory_ else None,
             "cue_weights": self.weights_,
-            "text_levels": self.text_levels_,
             "class_levels": self.levels_,
             "threshold": [self._threshold.value, self._threshold.source, self._threshold.guaranteed],
         }
@@ -436,7 +421,6 @@ class Detector:
             detector = cls(options.pop("model"), **options, device=device)
             expected, classes = saved["weights_sha256"], saved["classes"]
             weights, levels = dict(saved["cue_weights"]), tuple(saved["class_levels"])
-            text_levels = tuple(saved.get("text_levels", ()))
             threshold = Threshold(*saved["threshold"])
         except PatchclipError:
             raise
@@ -453,7 +437,6 @@ class Detector:
             place, neighbours = detector.backbone.device, detector.options["neighbours"]
             detector.memory_ = Memory.from_tensors(tensors, classes, place, neighbours=neighbours)
         detector.weights_, detector.levels_, detector._threshold = weights, levels, threshold
-        detector.text_levels_ = text_levels
         return detector
 
     def export(

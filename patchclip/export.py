@@ -25,7 +25,7 @@ from .bank import Memory
 from .errors import MissingDependencyError
 from .heatmap import to_heatmaps
 from .image import ImageLike, load_image, resize
-from .scoring import above_level, fuse, relative_to, text_map, texture_distance, token_distance
+from .scoring import fuse, relative_to, text_map, texture_distance, token_distance
 from .texture import describe_patches, filters, whitening
 
 if TYPE_CHECKING:
@@ -168,7 +168,6 @@ def _describe(detector: Detector, size_hw: tuple[int, int], image_hw: tuple[int,
         "threshold_guaranteed": detector.threshold_guaranteed,
         "classes": list(detector.classes_),
         "cue_weights": detector.weights_,
-        "text_levels": detector.text_levels_,
         "class_levels": detector.levels_,
         "object_name": own["object_name"],
         "model": own["model"],
@@ -193,7 +192,6 @@ class _DenseModule(nn.Module):
         self.states = nn.Buffer(detector._extractor.states().cpu().clone())
         self.weights = dict(detector.weights_)
         self.levels = nn.Buffer(torch.tensor(detector.levels_))  # of each class, empty for one
-        self.text_levels = nn.Buffer(torch.tensor(detector.text_levels_))  # of each class, empty where not used
         memory: Memory | None = detector.memory_
         self.names = tuple(memory.banks[0]) if memory else ()
         self.with_text = memory is None or "text" in own["cues"]
@@ -234,8 +232,6 @@ class _DenseModule(nn.Module):
             place = chosen.view(-1, 1, 1, 1).expand(-1, 1, squared.shape[2], squared.shape[3])
             nearest = squared.gather(1, place)[:, 0]
             maps[name] = token_distance(nearest) if name == "tokens" else texture_distance(nearest, self.half_at)
-        if chosen is not None and len(self.text_levels):
-            maps["text"] = above_level(maps["text"], self.text_levels[chosen].view(-1, 1, 1))
         combined = fuse(maps, self.weights or {cue: 1 / len(maps) for cue in maps})
         if chosen is not None and len(self.levels):
             combined = relative_to(self.levels[chosen].view(-1, 1, 1), combined)

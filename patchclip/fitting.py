@@ -26,14 +26,12 @@ class Normal(NamedTuple):
         features: of the image; size_hw: of the image; number: of its class.
         rows: its rows of that class's banks, which must not count; none for a variation of the only image of a class,
             which is compared with that image.
-        text_level: the highest value that the text gives to the images of the class it is compared with.
     """
 
     features: Features
     size_hw: tuple[int, int]
     number: int
     rows: Rows
-    text_level: float
 
 
 def as_groups(images: Sequence[ImageLike] | Mapping[str, Sequence[ImageLike]]) -> dict[str | None, list[ImageLike]]:
@@ -56,8 +54,8 @@ def as_groups(images: Sequence[ImageLike] | Mapping[str, Sequence[ImageLike]]) -
 
 def gather(
     extractor: Extractor, groups: Mapping[str | None, Sequence[ImageLike]], *, progress: bool
-) -> tuple[Memory, list[float], list[Normal]]:
-    """The banks of every class, its text level, and the normal images to judge them by.
+) -> tuple[Memory, list[Normal]]:
+    """The banks of every class, and the normal images to judge them by.
 
     Raises:
         ImageError: an image cannot be used.
@@ -65,19 +63,18 @@ def gather(
     options = extractor.options
     total = sum(len(group) for group in groups.values())
     step = math.ceil(total / _LEFT_OUT_AT_MOST)
-    banks, levels, normals = [], [], []
+    banks, normals = [], []
     with tqdm(total=total, desc="fit", unit="img", disable=None if progress else True, leave=False) as bar:
         for number, group in enumerate(groups.values()):
-            vectors, peaks, kept = [], [], []
+            vectors, kept = [], []
             for place, image in enumerate(group):
                 upright = load_image(image)
                 copies = augmented(upright, options["rotations"], options["flips"])
                 features = extractor.features(copies, for_bank=True)
                 vectors.append(_merge_copies(features))
-                peaks.append(max(float(copy.text.max()) for copy in features))
                 if len(group) == 1:
                     views = extractor.features(calibration_views(upright), for_bank=True)
-                    normals += [Normal(view, upright.shape[:2], number, {}, peaks[0]) for view in views]
+                    normals += [Normal(view, upright.shape[:2], number, {}) for view in views]
                 elif place % step == 0:
                     kept.append((place, features[0], upright.shape[:2]))
                 bar.update()
@@ -85,11 +82,8 @@ def gather(
                 vectors, coreset=options["coreset"], progress=progress, neighbours=options["neighbours"]
             )
             banks.append(class_banks)
-            levels.append(max(peaks))
-            for place, single, size_hw in kept:
-                others = max(peaks[:place] + peaks[place + 1 :])
-                normals.append(Normal(single, size_hw, number, rows[place], others))
-    return Memory(tuple(groups), tuple(banks)), levels, normals
+            normals += [Normal(features, size_hw, number, rows[place]) for place, features, size_hw in kept]
+    return Memory(tuple(groups), tuple(banks)), normals
 
 
 def _merge_copies(copies: Sequence[Features]) -> dict[str, torch.Tensor]:

@@ -15,6 +15,9 @@ from .windows import harmonic_aggregate, harmonic_mean, window_means
 #: The least spread that the text counts with.
 _TEXT_SPREAD = 0.04
 
+#: The tokens tell more than the other cues at the same spread.
+_TOKENS_COUNT = 2
+
 
 def anomaly_probability(embeddings: torch.Tensor, states: torch.Tensor, temperature: float) -> torch.Tensor:
     """Probability of the anomalous state (WinCLIP, equation 2).
@@ -55,11 +58,6 @@ def text_map(
     return harmonic_mean(maps).expand(-1, *grid_hw)
 
 
-def above_level(text: torch.Tensor, level: float | torch.Tensor) -> torch.Tensor:
-    """What the text says beyond the highest value that it gives to normal images: their odd places do not count."""
-    return (text - level).clamp(min=0)
-
-
 def token_distance(squared: torch.Tensor) -> torch.Tensor:
     """Squared Euclidean distance of unit vectors -> (1 - cos) / 2."""
     return squared / 4
@@ -71,11 +69,13 @@ def texture_distance(squared: torch.Tensor, half_at: float) -> torch.Tensor:
 
 
 def fusion_weights(spreads: Mapping[str, float]) -> dict[str, float]:
-    """Weights in inverse proportion to each cue's spread over normal images; they add up to 1.
+    """Weights in inverse proportion to each cue's spread over normal images, the tokens' doubled; they add up to 1.
 
     The text's spread counts as 0.04 at least: probabilities near 0 hardly move, and would take all the weight.
     """
     inverse = {cue: 1 / max(spread, _TEXT_SPREAD if cue == "text" else 1e-9) for cue, spread in spreads.items()}
+    if "tokens" in inverse:
+        inverse["tokens"] *= _TOKENS_COUNT
     return {cue: value / sum(inverse.values()) for cue, value in inverse.items()}
 
 

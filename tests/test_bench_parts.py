@@ -22,6 +22,7 @@ from benchmarks.baselines import (
     train_head,
     write_random_model,
 )
+from benchmarks.false_positives import false_positive_rates
 from benchmarks.gallery import choose, outlined
 from benchmarks.latency import measure_latency
 from benchmarks.measures import Record, bootstrap_weights, interval, replicate, summarise
@@ -393,3 +394,12 @@ def test_against_the_baselines() -> None:
         "(course-zeroshot, 55.0 %)."
     )
     assert against_baselines(summary[:1]) == ""
+
+
+def test_false_positives_are_what_fit_aims_at() -> None:
+    strict, loose = (
+        false_positive_rates(Detector(image_size=64, max_false_positive_rate=rate), 3, products=2, images=4)
+        for rate in (0.01, 0.99)
+    )
+    assert set(strict) | set(loose) <= {0, 0.25, 0.5, 0.75, 1}
+    assert strict.sum() < loose.sum()

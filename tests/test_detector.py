@@ -19,7 +19,6 @@ from conftest import random_clip, write_local_dir
 from safetensors.torch import save_file
 
 from patchclip import Detector, FileFormatError, ImageError, Result, WeightsUnavailableError
-from patchclip.fitting import gather
 from patchclip.synthetic import sample_surface
 
 FEW = pytest.mark.filterwarnings("ignore:.*extrapolation")
@@ -104,23 +103,6 @@ def test_weights_follow_the_spreads(normals: list[np.ndarray]) -> None:
     assert set(detector.weights_) == {"text", "tokens", "texture"}
     assert sum(detector.weights_.values()) == pytest.approx(1)
     assert Detector(cues=("tokens",)).fit(normals).weights_ == {"tokens": 1}
-
-
-@FEW
-def test_text_counts_beyond_the_normal_images(normals: list[np.ndarray], tmp_path: Path) -> None:
-    detector = Detector(precision="fp32").fit({"a": normals[:3], "b": normals[3:4]})
-    texts = [detector._extractor.features([image], for_bank=False)[0].text for image in normals]
-    highest = [float(text.max()) for text in texts]
-    assert detector.text_levels_ == (max(highest[:3]), highest[3])
-    new = np.flip(normals[4], 0).copy()
-    single = detector._extractor.features([new], for_bank=True)[0]
-    maps, number = detector._cue_maps(single)
-    torch.testing.assert_close(maps["text"], (single.text[0] - detector.text_levels_[number]).clamp(min=0))
-    _, _, left_out = gather(detector._extractor, {None: normals[:3]}, progress=False)
-    assert [normal.text_level for normal in left_out] == [max(highest[:k] + highest[k + 1 : 3]) for k in range(3)]
-    detector.save(tmp_path / "texts.safetensors")
-    assert Detector.load(tmp_path / "texts.safetensors").text_levels_ == detector.text_levels_
-    assert Detector(cues=("tokens",)).fit(normals[:2]).text_levels_ == ()
 
 
 @FEW

@@ -28,11 +28,11 @@ def fitted(model: str, images: list[np.ndarray], **options: object) -> Detector:
 
 
 @pytest.mark.parametrize("model", ["tiny", "local"])
-def test_maps_of_fitted_images_vanish(model: str, local_model: str, normals: list[np.ndarray]) -> None:
-    detector = fitted(local_model if model == "local" else model, normals[:3], cues=("text", "tokens", "texture"))
+def test_bank_maps_of_fitted_images_vanish(model: str, local_model: str, normals: list[np.ndarray]) -> None:
+    detector = fitted(local_model if model == "local" else model, normals[:3], cues=("tokens", "texture"))
     for image in normals[:3]:
         maps, _ = detector._cue_maps(detector._extractor.features([load_image(image)], for_bank=True)[0])
-        assert set(maps) == {"text", "tokens", "texture"}
+        assert set(maps) == {"tokens", "texture"}
         assert all(float(value.max()) < 1e-5 for value in maps.values())
 
 

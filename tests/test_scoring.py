@@ -65,9 +65,9 @@ def test_distances_lie_in_the_unit_range() -> None:
 
 def test_fusion_weights_by_hand() -> None:
     weights = scoring.fusion_weights({"text": 0.1, "tokens": 0.05, "texture": 0.2})
-    assert weights == pytest.approx({"text": 10 / 35, "tokens": 20 / 35, "texture": 5 / 35})
+    assert weights == pytest.approx({"text": 10 / 55, "tokens": 2 * 20 / 55, "texture": 5 / 55})
     assert scoring.fusion_weights({"text": 0.3}) == {"text": 1}
-    still = scoring.fusion_weights({"text": 0.0, "tokens": 0.01})  # a text near 0 hardly moves
+    still = scoring.fusion_weights({"text": 0.0, "tokens": 0.02})  # a text near 0 hardly moves
     assert still == pytest.approx({"text": 25 / 125, "tokens": 100 / 125})
     fused = scoring.fuse({"text": torch.tensor([1.0]), "tokens": torch.tensor([0.5])}, {"text": 0.25, "tokens": 0.75})
     assert float(fused) == pytest.approx(0.625)

@@ -15,7 +15,7 @@ from ..image import load_image
 from ..synthetic.drawing import Rng, Size
 from ..synthetic.surfaces import Surface, finish_surface
 
-_ENDINGS = (".png", ".jpg", ".jpeg", ".tga")
+_ENDINGS = (".png", ".jpg", ".jpeg", ".tga", ".dds")
 #: What such names stand for that is no flawless surface in ordinary light: maps for shading, glows, skies, plants,
 #: doors, signs, damage.
 _NO_SURFACE = re.compile(

@@ -92,6 +92,8 @@ class OwnMethod:
 
     def fit(self, references: References, *, seed: int) -> None:
         if not references:
+            if self.detector.memory_ is not None:
+                self.__post_init__()  # forgets
             return
         images = {name: list(paths) for name, paths in references.items() if name is not None}
         with warnings.catch_warnings():  # the row says itself how far the threshold is to be trusted

@@ -58,13 +58,17 @@ def main() -> int:
         return 2
 
     out = args.out or Path(f"{args.image.stem}_overlay.png")
-    result.overlay().save(out)
     print(f"score      {result.score:.3f}")
     print(f"verdict    {'anomalous' if result.is_anomalous else 'normal'}")
     print(f"threshold  {result.threshold:.3f} ({detector.threshold_source})")
     for region in result.regions:
         name = f"{region.defect} ({region.confidence:.0%})" if region.defect else "anomaly"
         print(f"region     {name:24s} score {region.score:.3f}  box {region.box_xyxy}  {region.area_px} px")
+    try:
+        result.overlay().save(out)
+    except (OSError, ValueError) as error:
+        print(f"error: the overlay cannot be written to {out}: {error}", file=sys.stderr)
+        return 2
     print(f"overlay    {out}")
     return 0
 

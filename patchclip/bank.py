@@ -214,6 +214,9 @@ def build_banks(
 
     Returns:
         The banks, and which rows of them each image has.
+
+    Raises:
+        ValueError: the coreset of several images keeps vectors of one alone, which leaves nothing to compare it with.
     """
     banks: dict[str, PatchBank] = {}
     rows: list[Rows] = [{} for _ in images]
@@ -225,6 +228,11 @@ def build_banks(
             vectors = vectors[kept.to(vectors.device)]
             ends = torch.searchsorted(kept, ends)  # vectors kept of the images up to here
         starts = [0, *ends[:-1].tolist()]
+        if len(images) > 1 and any(stop - start == len(vectors) for start, stop in zip(starts, ends, strict=True)):
+            raise ValueError(
+                f"coreset={coreset:g} keeps {len(vectors)} of the vectors of {len(images)} images, all of them of one "
+                "image: raise coreset"
+            )
         for own, start, end in zip(rows, starts, ends.tolist(), strict=True):
             own[name] = slice(start, end)
         banks[name] = make_bank(vectors, neighbours)

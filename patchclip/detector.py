@@ -20,7 +20,7 @@ from .backbone import Backbone, default_precision
 from .bank import Memory, Rows
 from .errors import FileFormatError, ImageError, PatchclipError, WeightsUnavailableError
 from .features import Extractor, Features
-from .fitting import Normal, as_groups, gather
+from .fitting import Normal, as_groups, gather, refuse_single
 from .heatmap import find_blobs, to_heatmaps
 from .image import ImageLike, load_image
 from .options import CUES, check_options
@@ -167,7 +167,7 @@ class Detector:
     ) -> Detector:
         """Fill the banks with normal images, weigh the cues and set the threshold; forgets what was fitted before.
 
-        The weights and the threshold come from leave-one-image-out scores of the normal images (of 64 at most; for a
+        The weights and the threshold come from leave-one-image-out scores of the normal images (of about 64; for a
         class with a single image from eight mild variations of it). With several classes each heatmap is relative to
         the level of its class, so that one threshold serves all.
 
@@ -178,18 +178,25 @@ class Detector:
             self.
 
         Raises:
-            ImageError: an image cannot be used; the detector stays as it was.
-            ValueError: no images, or `cues` without a bank.
+            ImageError: an image cannot be used.
+            ValueError: no images, one image in place of a list, `cues` without a bank, or a coreset too small.
+
+        After an error the detector is as it was.
         """
         if not set(self.options["cues"]) & {"tokens", "texture"}:
             raise ValueError(f"nothing to fit with cues={self.options['cues']}: add 'tokens' or 'texture'")
         groups = as_groups(images)
-        self.memory_, normals = gather(self._extractor, groups, progress=progress)
-        self._weigh(normals)
+        before = self.memory_, self.weights_, self.levels_
+        try:
+            self.memory_, normals = gather(self._extractor, groups, progress=progress)
+            self._weigh(normals, sum(map(len, groups.values())))
+        except BaseException:
+            self.memory_, self.weights_, self.levels_ = before
+            raise
         return self
 
-    def _weigh(self, normals: Sequence[Normal]) -> None:
-        """Cue weights, then the threshold, from normal images that are compared with all others."""
+    def _weigh(self, normals: Sequence[Normal], count: int) -> None:
+        """Cue weights, then the threshold, from normal images, of `count`, that are compared with all others."""
         compared = [self._cue_maps(normal.features, own=(normal.number, normal.rows)) for normal in normals]
         self.levels_ = ()
         if self.options["recipe"] == "dense":
@@ -204,7 +211,7 @@ class Detector:
         for (maps, number), (features, size_hw, *_) in zip(compared, normals, strict=True):
             heatmaps = self._heatmaps(self._combine(maps, number)[None], size_hw)
             scores += self._scores(heatmaps, [maps], [features])
-        self._set_threshold(np.array(scores), self.options["max_false_positive_rate"], "fit")
+        self._set_threshold(np.array(scores), self.options["max_false_positive_rate"], "fit", min(count, len(scores)))
 
     def calibrate(
         self, images: Sequence[ImageLike], *, max_false_positive_rate: float = 0.01, progress: bool = True
@@ -217,20 +224,26 @@ class Detector:
         Raises:
             ValueError: fewer than two images, or a rate outside (0, 1).
         """
-        (group,) = as_groups(list(images)).values()
-        scores = [result.score for result in self.predict_batch(group, progress=progress)]
-        self._set_threshold(np.array(scores), max_false_positive_rate, "calibrate")
+        if not 0 < max_false_positive_rate < 1:
+            raise ValueError(f"expected a false-positive rate between 0 and 1, got {max_false_positive_rate}")
+        refuse_single(images)
+        scores = [result.score for result in self.predict_batch(images, progress=progress)]
+        self._set_threshold(np.array(scores), max_false_positive_rate, "calibrate", len(scores))
         return self
 
-    def _set_threshold(self, scores: np.ndarray, rate: float, source: str) -> None:
-        self._threshold = from_normal_scores(scores, rate, source)
+    def _set_threshold(self, scores: np.ndarray, rate: float, source: str, count: int) -> None:
+        """From the scores of `count` normal images, or of as many variations of fewer."""
+        threshold = from_normal_scores(scores, rate, source)
         needed = math.ceil(1 / rate - 1 - 1e-9)
-        if len(scores) < needed:
+        if count < needed:
+            images = "one normal image" if count == 1 else f"{count} normal images"
+            beyond = ", above every possible score" if threshold.value >= 1 else ""
             warnings.warn(
-                f"{source}: {len(scores)} normal scores cannot fix a false-positive rate of {rate:g}, which takes "
-                f"{needed}: the threshold {self.threshold:.4f} is an extrapolation",
+                f"{source}: {images} cannot fix a false-positive rate of {rate:g}, which takes {needed}: the threshold "
+                f"{threshold.value:.4f} is an extrapolation{beyond}; calibrate with {needed} new images, or set it",
                 stacklevel=4 if source == "fit" else 3,
             )
+        self._threshold = threshold
 
     # --- predict --------------------------------------------------------------------------------------------------
 
@@ -273,8 +286,9 @@ class Detector:
 
         Raises:
             ImageError: with errors="raise", when that image's turn has come.
-            ValueError: batch_size below 1, or another word for errors.
+            ValueError: one image in place of several, batch_size below 1, or another word for errors.
         """
+        refuse_single(images)
         if batch_size < 1:
             raise ValueError(f"expected a batch size of at least 1, got {batch_size}")
         if errors not in ("raise", "return"):
@@ -285,7 +299,7 @@ class Detector:
         self, images: Iterable[ImageLike], batch_size: int, progress: bool, strict: bool
     ) -> Iterator[Result | ImageError]:
         total = len(images) if isinstance(images, Sized) else None
-        loaded = ordered_map(self._try_load, images, ahead=2 * batch_size)
+        loaded = ordered_map(self._try_load, map(_own_copy, images), ahead=2 * batch_size)
         untrimmed = 0
         with tqdm(total=total, desc="predict", unit="img", disable=None if progress else True, leave=False) as bar:
             while batch := list(islice(loaded, batch_size)):
@@ -331,6 +345,8 @@ class Detector:
                 heatmaps, [cue_maps[index] for index in indices], [features[index] for index in indices]
             )
             for index, heatmap, score in zip(indices, heatmaps, scores, strict=True):
+                if len(indices) > 1:
+                    heatmap = heatmap.clone()  # who keeps one result keeps not the whole batch
                 regions = self._regions(heatmap, features[index].dense[0]) if score > self.threshold else ()
                 name = self.memory_.classes[numbers[index]] if self.memory_ else None
                 results[index] = Result(score, self.threshold, regions, name, heatmap, images[index])
@@ -479,3 +495,10 @@ class Detector:
             f"Detector({self.options['model']!r}, recipe={self.options['recipe']!r}, {fitted}, "
             f"threshold={self.threshold:.4f} ({self.threshold_source}))"
         )
+
+
+def _own_copy(image: ImageLike) -> ImageLike:
+    """Arrays may be filled anew by whoever made them, before a thread comes to read them."""
+    if isinstance(image, np.ndarray):
+        return image.copy()
+    return image.clone() if isinstance(image, torch.Tensor) else image

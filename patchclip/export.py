@@ -26,6 +26,7 @@ from .errors import MissingDependencyError
 from .heatmap import to_heatmaps
 from .image import ImageLike, load_image, resize
 from .scoring import fuse, relative_to, text_map, texture_distance, token_distance
+from .store import require_folder
 from .texture import describe_patches, filters, whitening
 
 if TYPE_CHECKING:
@@ -56,7 +57,9 @@ def export_onnx(
         patch = detector.backbone.patch
         side = max(1, round(own["image_size"] / patch)) * patch
         image_hw = (side, side)
+    image_hw = (int(image_hw[0]), int(image_hw[1]))
     _require_onnx(int8_images is not None)
+    require_folder(Path(path))
     size_hw, _ = detector._extractor.plan(image_hw)
     interpolation = detector.backbone.model.interpolation
     calibration = [_to_input(image, size_hw, interpolation) for image in int8_images or ()]

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from PIL import Image
 from tqdm import tqdm
 
 from .bank import Memory, Rows, build_banks
 from .features import Extractor, Features
-from .image import ImageLike, augmented, calibration_views, load_image
+from .image import ImageLike, augmented, calibration_views, describe, load_image
 
-#: Leave-one-out looks at so many normal images at most, spread evenly.
+#: Leave-one-out looks at about so many normal images at most, spread evenly, and at one of each class at least.
 _LEFT_OUT_AT_MOST = 64
 
 
@@ -38,18 +38,32 @@ def as_groups(images: Sequence[ImageLike] | Mapping[str, Sequence[ImageLike]]) -
     """class -> images; the class is None without a mapping.
 
     Raises:
-        ValueError: no images, a class without any, or a single image in place of a list.
+        ValueError: no images, a class without any, a single image in place of a list, or a class without a name.
     """
-    if isinstance(images, (str, bytes, os.PathLike, np.ndarray, torch.Tensor)):
-        raise ValueError(f"expected a list of images or a mapping of class -> images, got one {type(images).__name__}")
-    named = images.items() if isinstance(images, Mapping) else [(None, images)]
-    groups: dict[str | None, list[ImageLike]] = {name: list(group) for name, group in named}
-    for name, group in groups.items():
-        if not group:
-            raise ValueError(f"expected at least one normal image{f' for class {name!r}' if name else ''}, got none")
-    if not groups:
+    if not isinstance(images, Mapping):
+        return {None: _as_list(images, "")}
+    if not images:
         raise ValueError("expected at least one class with a normal image, got none")
-    return groups
+    for name in images:
+        if not isinstance(name, (str, int, np.integer)):
+            raise ValueError(f"expected names of classes to be strings, got {name!r}")
+    return {name: _as_list(group, f" for class {name!r}") for name, group in images.items()}
+
+
+def _as_list(images: Iterable[ImageLike], whose: str) -> list[ImageLike]:
+    refuse_single(images, whose)
+    if not (group := list(images)):
+        raise ValueError(f"expected at least one normal image{whose}, got none")
+    return group
+
+
+def refuse_single(images: object, whose: str = "") -> None:
+    """Raise ValueError for what is no row of images: one image, whose rows or letters would be taken for some."""
+    stack = isinstance(images, (np.ndarray, torch.Tensor)) and images.ndim > 3
+    if isinstance(images, (str, bytes, os.PathLike, Image.Image, np.ndarray, torch.Tensor)) and not stack:
+        raise ValueError(f"expected a list of images{whose}, got one, {describe(images)}: put it into a list")
+    if isinstance(images, Mapping) or not (hasattr(images, "__iter__") or hasattr(images, "__getitem__")):
+        raise ValueError(f"expected a list of images{whose}, got {describe(images)}")
 
 
 def gather(
@@ -62,10 +76,11 @@ def gather(
     """
     options = extractor.options
     total = sum(len(group) for group in groups.values())
-    step = math.ceil(total / _LEFT_OUT_AT_MOST)
+    share = min(1.0, _LEFT_OUT_AT_MOST / total)
     banks, normals = [], []
     with tqdm(total=total, desc="fit", unit="img", disable=None if progress else True, leave=False) as bar:
         for number, group in enumerate(groups.values()):
+            left_out = set(np.linspace(0, len(group) - 1, max(1, round(share * len(group)))).round().astype(int))
             vectors, kept = [], []
             for place, image in enumerate(group):
                 upright = load_image(image)
@@ -75,7 +90,7 @@ def gather(
                 if len(group) == 1:
                     views = extractor.features(calibration_views(upright), for_bank=True)
                     normals += [Normal(view, upright.shape[:2], number, {}) for view in views]
-                elif place % step == 0:
+                elif place in left_out:
                     kept.append((place, features[0], upright.shape[:2]))
                 bar.update()
             class_banks, rows = build_banks(

@@ -20,8 +20,11 @@ ImageLike: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | np.ndarra
 #: Larger images are refused: decode them in parts, or shrink them first.
 MAX_PIXELS = 100_000_000
 
+#: What Pillow's plug-ins raise on damaged files.
+_DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, RuntimeError)
 
-def describe(image: ImageLike) -> str:
+
+def describe(image: object) -> str:
     """A short name for messages."""
     if isinstance(image, (str, os.PathLike)):
         return str(image)
@@ -44,7 +47,7 @@ def load_image(image: ImageLike) -> np.ndarray:
             an animation gives its first frame.
 
     Returns:
-        (H, W, 3) uint8.
+        (H, W, 3) uint8, in memory of its own.
 
     Raises:
         ImageError: not an image, truncated, empty, more than `MAX_PIXELS`, NaN or infinite, or out of range.
@@ -63,25 +66,28 @@ def load_image(image: ImageLike) -> np.ndarray:
 
 
 def _from_file(source: str | os.PathLike[str] | bytes, name: str) -> np.ndarray:
-    if not isinstance(source, bytes):
-        path = Path(source)
-        if path.is_dir():
-            raise ImageError(f"{name} is a folder: pass the images in it")
-        if not path.exists():
-            raise ImageError(f"{name} does not exist")
-        if path.stat().st_size == 0:
-            raise ImageError(f"{name} is empty (0 bytes)")
-    elif not source:
-        raise ImageError("expected the bytes of an image file, got none")
     try:
+        if isinstance(source, bytes):
+            if not source:
+                raise ImageError("expected the bytes of an image file, got none")
+        elif (path := Path(source)).is_dir():
+            raise ImageError(f"{name} is a folder: pass the images in it")
+        elif not path.exists():
+            raise ImageError(f"{name} does not exist")
+        elif path.stat().st_size == 0:
+            raise ImageError(f"{name} is empty (0 bytes)")
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as opened:
             return _from_pil(opened, name)
+    except ImageError:
+        raise
     except UnidentifiedImageError:
         raise ImageError(f"{name} is no image in a format that Pillow reads") from None
     except Image.DecompressionBombError:
         raise ImageError(f"{name} has more than {MAX_PIXELS:,} pixels: shrink it or cut it up first") from None
     except PermissionError:
         raise ImageError(f"{name} cannot be read: permission denied") from None
+    except _DECODING_ERRORS as error:
+        raise ImageError(f"{name} cannot be opened ({error}): the file is truncated or damaged") from error
 
 
 def _from_pil(image: Image.Image, name: str) -> np.ndarray:
@@ -92,7 +98,7 @@ def _from_pil(image: Image.Image, name: str) -> np.ndarray:
             image.seek(0)
         image.load()
         upright = ImageOps.exif_transpose(image)
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except _DECODING_ERRORS as error:
         raise ImageError(f"{name} cannot be decoded ({error}): the file is truncated or damaged") from error
     if upright.mode == "RGB" and "transparency" not in upright.info:
         return np.asarray(upright)
@@ -135,6 +141,7 @@ def _from_array(values: np.ndarray, name: str) -> np.ndarray:
         advice = "move channels last" if first else "pass one image at a time"
         raise ImageError(f"expected an array (H, W), (H, W, 3) or (H, W, 4), got {name}: {advice}")
     _check_size(values.shape[0], values.shape[1], name)
+    values = values.astype(values.dtype.newbyteorder("="), copy=False)
     if values.dtype == np.uint16:
         values = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
     elif np.issubdtype(values.dtype, np.floating):
@@ -146,7 +153,7 @@ def _from_array(values: np.ndarray, name: str) -> np.ndarray:
     if values.shape[2] == 4:
         colour, alpha = values[..., :3].astype(np.uint32), values[..., 3:].astype(np.uint32)
         return ((colour * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
-    return np.repeat(values, 3, axis=2) if values.shape[2] == 1 else np.ascontiguousarray(values)
+    return np.repeat(values, 3, axis=2) if values.shape[2] == 1 else np.array(values, order="C")
 
 
 def _unit_floats_to_bytes(values: np.ndarray, name: str) -> np.ndarray:

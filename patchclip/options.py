@@ -9,6 +9,9 @@ from .backbone import DENSE_ATTENTIONS
 
 CUES = ("text", "tokens", "texture")
 
+#: None leaves these to the model; tile=None has no tiles.
+_MODELS_OWN = ("temperature", "image_size", "tile", "scales")
+
 
 def check_options(options: Mapping[str, Any]) -> None:
     """Ranges of the constructor's options."""
@@ -40,9 +43,23 @@ def check_options(options: Mapping[str, Any]) -> None:
         "scales": lambda v: len(v) > 0 and min(v) >= 0,
     }
     for name, valid in ranges.items():
-        if options[name] is not None and not valid(options[name]):
+        if options[name] is None and name in _MODELS_OWN:
+            continue
+        try:
+            within = valid(options[name])
+        except TypeError:
+            within = False
+        if not within:
             raise ValueError(f"{name}={options[name]!r} is out of range: see help(Detector)")
     for name in ("prompts", "states"):
         pair = options[name]
         if pair is not None and (len(pair) != 2 or any(isinstance(part, str) or not part for part in pair)):
             raise ValueError(f"expected {name} to be two lists of sentences, normal and anomalous; got {pair!r}")
+    templates = options["templates"]
+    if templates is not None and (isinstance(templates, str) or not templates):
+        raise ValueError(f"expected templates to be a list of sentences, got {templates!r}")
+    for sentence in (*(templates or ()), *(state for part in options["states"] or () for state in part)):
+        try:
+            sentence.format("")
+        except (IndexError, KeyError, ValueError) as error:
+            raise ValueError(f"expected one {{}} for the object in {sentence!r}, and no other braces") from error

@@ -30,8 +30,11 @@ def save(path: str | os.PathLike[str], tensors: dict[str, torch.Tensor], detecto
     from safetensors.torch import save as to_bytes
 
     path = Path(path)
+    require_folder(path)
     content = {"format": "detector", "format_version": FORMAT_VERSION, "detector": detector}
-    metadata = {"patchclip": json.dumps(content)}  # one entry: safetensors does not keep the order of several
+    metadata = {
+        "patchclip": json.dumps(content, default=lambda value: value.item())
+    }  # one entry: safetensors does not keep the order of several
     data = to_bytes({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata)
     handle, partial = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
     try:
@@ -46,6 +49,12 @@ def save(path: str | os.PathLike[str], tensors: dict[str, torch.Tensor], detecto
     except BaseException:
         Path(partial).unlink(missing_ok=True)
         raise
+
+
+def require_folder(path: Path) -> None:
+    """Raise FileNotFoundError where there is no folder to write that file into."""
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"cannot write {path}: the folder {path.parent} does not exist, make it first")
 
 
 def load(path: str | os.PathLike[str]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

@@ -56,10 +56,10 @@ def overlay(
     picture = Image.fromarray(blended.astype(np.uint8))
     scale = min(1.0, max_side / max(picture.size))
     if scale < 1:
-        picture = picture.resize((round(picture.width * scale), round(picture.height * scale)), Image.Resampling.BOX)
+        picture = picture.resize(_scaled(picture.size, scale), Image.Resampling.BOX)
     elif max(picture.size) < 256:  # too small for a readable label
         scale = 256 / max(picture.size)
-        picture = picture.resize((round(picture.width * scale), round(picture.height * scale)))
+        picture = picture.resize(_scaled(picture.size, scale))
     draw = ImageDraw.Draw(picture)
     font = ImageFont.load_default(max(11, round(max(picture.size) / 45)))
     width = max(1, round(max(picture.size) / 400))
@@ -71,6 +71,10 @@ def overlay(
         if number < 10:
             _write_label(draw, (left, top, right, bottom), text, font, picture.size)
     return picture
+
+
+def _scaled(size: tuple[int, int], scale: float) -> tuple[int, int]:
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
 def _write_label(

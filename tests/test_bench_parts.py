@@ -293,6 +293,16 @@ def test_methods_are_the_detector(settings: Settings, paths: list[Path]) -> None
                 assert len(prediction.boxes) == len(result.regions)
 
 
+@pytest.mark.filterwarnings("ignore:.*extrapolation")
+def test_zero_shot_after_a_fit_has_forgotten(settings: Settings, paths: list[Path]) -> None:
+    method = METHODS["winclip"].make(settings, ())
+    scores = []
+    for references in ({}, {None: paths[:2]}, {}):
+        method.fit(references, seed=0)
+        scores.append([prediction.score for prediction in method.predict(paths, batch_size=3)])
+    assert scores[0] == scores[2] != scores[1]
+
+
 def test_anomalib_agrees_or_says_how_to_get_it(settings: Settings, paths: list[Path]) -> None:
     """The same weights, pixels and formulas: WinCLIP of both must agree where it is installed."""
     if find_spec("anomalib") is None:

@@ -5,20 +5,25 @@ from __future__ import annotations
 import io
 import json
 import os
+import pickle
 import select
 import signal
 import subprocess
 import sys
 import time
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from conftest import random_clip, write_local_dir
+from PIL import Image
 from safetensors.torch import save_file
 
 from patchclip import Detector, FileFormatError, ImageError, Result, WeightsUnavailableError
+from patchclip.fitting import gather
 from patchclip.synthetic import sample_surface
 
 FEW = pytest.mark.filterwarnings("ignore:.*extrapolation")
@@ -37,6 +42,12 @@ FEW = pytest.mark.filterwarnings("ignore:.*extrapolation")
         ({"layers": (0,)}, "layers between 1 and 3"),
         ({"scales": ()}, "scales"),
         ({"dense_attention": "qv"}, "dense_attention"),
+        ({"scales": 2}, "scales"),
+        ({"smoothing": None}, "smoothing"),
+        ({"coreset": "all"}, "coreset"),
+        ({"templates": "a photo of a {}."}, "templates"),
+        ({"templates": ["{} {}"]}, "one {} for the object"),
+        ({"states": (["flawless {1}"], ["damaged {}"])}, "one {} for the object"),
         ({"prompts": (["a"], [])}, "prompts"),
         ({"states": ("{}", "bad {}")}, "states"),
         ({"recipe": "winclip", "tile": 100}, "tiles"),
@@ -152,7 +163,7 @@ def test_one_shot_has_a_threshold_from_its_variations(local_model: str, normals:
 
 
 def test_fewer_images_than_the_rate_needs_are_warned_of(local_model: str, normals: list[np.ndarray]) -> None:
-    with pytest.warns(UserWarning, match="6 normal scores cannot fix a false-positive rate of 0.05, which takes 19"):
+    with pytest.warns(UserWarning, match="6 normal images cannot fix a false-positive rate of 0.05, which takes 19"):
         Detector(local_model).fit(normals)
 
 
@@ -436,3 +447,83 @@ def test_faiss_gives_the_same_heatmaps(normals: list[np.ndarray], tmp_path: Path
         assert detector.options["neighbours"] == "faiss"
         apart = np.abs(detector.predict(normals[5]).heatmap - exact.predict(normals[5]).heatmap)
         assert apart.mean() < 1e-3
+
+
+def test_one_image_is_no_list_of_images(local_model: str, normals: list[np.ndarray], tmp_path: Path) -> None:
+    detector = Detector(local_model)
+    for single in (normals[0], torch.zeros(3, 40, 40), "a.jpg", tmp_path, b"bytes", Image.fromarray(normals[0])):
+        for call in (detector.fit, detector.calibrate, detector.predict_batch):
+            with pytest.raises(ValueError, match="put it into a list"):
+                call(single)
+        with pytest.raises(ValueError, match="for class 'a', got one"):
+            detector.fit({"a": single})
+    for call in (detector.calibrate, detector.predict_batch):
+        with pytest.raises(ValueError, match="got <dict>"):
+            call({"a": normals})
+    with pytest.raises(ValueError, match="names of classes"):
+        detector.fit({None: normals})
+    with pytest.raises(ValueError, match="false-positive rate"):
+        detector.calibrate(iter(()), max_false_positive_rate=5)
+    assert len(list(detector.predict_batch(np.stack(normals[:2])))) == 2
+
+
+@FEW
+def test_a_failed_fit_leaves_the_detector_as_it_was(local_model: str, normals: list[np.ndarray]) -> None:
+    detector = Detector(local_model, coreset=0.001).fit(normals[:1])
+    before = detector.memory_, detector.weights_, detector.levels_, detector.threshold
+    with pytest.raises(ValueError, match=r"coreset=0.001 keeps 1 of the vectors of 3 images"):
+        detector.fit(normals[:3])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(UserWarning, match="extrapolation"):
+            detector.fit(normals[3:4])
+    assert (detector.memory_, detector.weights_, detector.levels_, detector.threshold) == before
+
+
+def test_a_threshold_out_of_reach_is_said_to_be(local_model: str) -> None:
+    with pytest.warns(UserWarning, match="above every possible score"):
+        Detector(local_model)._set_threshold(np.array([0.1, 0.9]), 0.01, "calibrate", 2)
+
+
+@FEW
+def test_leave_one_out_is_spread_over_all(local_model: str, normals: list[np.ndarray]) -> None:
+    detector = Detector(local_model, image_size=32)
+    many = [normals[k % 6] for k in range(65)]
+    _, left_out = gather(detector._extractor, {None: many}, progress=False)
+    assert len(left_out) == 64
+    _, left_out = gather(detector._extractor, dict.fromkeys(range(40), normals[:2]), progress=False)
+    assert {normal.number for normal in left_out} == set(range(40))
+
+
+@FEW
+def test_results_of_a_batch_own_their_heatmaps_and_images(local_model: str, normals: list[np.ndarray]) -> None:
+    detector = Detector(local_model, precision="fp32").fit(normals[:2])
+    expected = [detector.predict(image).score for image in normals]
+
+    def refilled() -> Iterator[np.ndarray]:
+        frame = np.empty_like(normals[0])
+        for image in normals:
+            frame[:] = image
+            yield frame
+
+    results = list(detector.predict_batch(refilled(), batch_size=len(normals)))
+    assert [result.score for result in results] == pytest.approx(expected, abs=1e-5)
+    assert len(pickle.dumps(results[0])) < 2 * len(pickle.dumps(detector.predict(normals[0])))
+    own = normals[0].copy()
+    result = detector.predict(own)
+    before = result.overlay().tobytes()
+    own[:] = 0
+    assert result.overlay().tobytes() == before
+
+
+def test_numpy_scalars_are_saved(local_model: str, tmp_path: Path) -> None:
+    detector = Detector(local_model, image_size=np.int64(64), temperature=np.float32(0.1))
+    detector.save(tmp_path / "numpy.safetensors")
+    assert Detector.load(tmp_path / "numpy.safetensors").options["image_size"] == 64
+    with pytest.raises(FileNotFoundError, match="absent does not exist"):
+        detector.save(tmp_path / "absent" / "detector.safetensors")
+
+
+@pytest.mark.parametrize("shape", [(1, 5000, 3), (5000, 1, 3), (1, 1, 3)])
+def test_strips_have_overlays(local_model: str, shape: tuple[int, int, int]) -> None:
+    assert max(Detector(local_model).predict(np.zeros(shape, np.uint8)).overlay().size) <= 1024

@@ -97,10 +97,17 @@ def test_animation_gives_its_first_frame() -> None:
     assert load_image(given)[0, 0].tolist() == [255, 0, 0]
 
 
+def test_foreign_byte_order() -> None:
+    deep = np.array([[0, 65535]], np.uint16)
+    np.testing.assert_array_equal(load_image(deep.astype(">u2")), load_image(deep))
+
+
 def test_faulty_files_are_named(tmp_path: Path) -> None:
     whole = as_bytes(Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)), "JPEG")
     faults = {
         "cut.jpg": (whole[: len(whole) // 2], "truncated"),
+        "header.jpg": (whole[:300], "truncated"),
+        "cut.webp": (as_bytes(Image.new("RGB", (64, 64), "red"), "WEBP")[:40], "truncated"),
         "empty.png": (b"", "empty"),
         "text.png": (b"hello", "no image"),
     }
@@ -113,6 +120,8 @@ def test_faulty_files_are_named(tmp_path: Path) -> None:
         load_image(tmp_path / "absent.png")
     with pytest.raises(ImageError, match="folder"):
         load_image(tmp_path)
+    with pytest.raises(ImageError, match="cannot be opened"):
+        load_image("long" * 2000)
 
 
 @pytest.mark.parametrize(

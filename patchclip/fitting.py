@@ -88,7 +88,8 @@ def gather(
                 features = extractor.features(copies, for_bank=True)
                 vectors.append(_merge_copies(features))
                 if len(group) == 1:
-                    views = extractor.features(calibration_views(upright), for_bank=True)
+                    new = [v for v in calibration_views(upright) if not any(np.array_equal(v, c) for c in copies)]
+                    views = extractor.features(new, for_bank=True)
                     normals += [Normal(view, upright.shape[:2], number, {}) for view in views]
                 elif place in left_out:
                     kept.append((place, features[0], upright.shape[:2]))

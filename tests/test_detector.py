@@ -493,6 +493,8 @@ def test_leave_one_out_is_spread_over_all(local_model: str, normals: list[np.nda
     assert len(left_out) == 64
     _, left_out = gather(detector._extractor, dict.fromkeys(range(40), normals[:2]), progress=False)
     assert {normal.number for normal in left_out} == set(range(40))
+    _, views = gather(Detector(local_model, flips=True)._extractor, {None: normals[:1]}, progress=False)
+    assert len(views) == 7  # the mirrored one is in the bank
 
 
 @FEW

@@ -242,7 +242,7 @@ def _run(settings: Settings, checkpoint: Path, ranks: int, rank: int) -> Path:
 def release(objective: _Objective, folder: Path, row: dict) -> None:
     """Write the averaged weights as an open_clip folder; its temperature is the one the dense head was trained at."""
     about = {
-        "generation": "tiny-4",
+        "generation": "tiny-5",
         "dense_attention": DENSE_ATTENTION,
         "bank_layers": list(BANK_LAYERS),
         "scales": [1],

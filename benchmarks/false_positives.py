@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rate", type=float, default=0.05, help="what fit aims at (default %(default)s)")
     parser.add_argument("--shots", type=int, nargs="+", default=[1, 4, 16], help="normal images to fit with")
-    parser.add_argument("--products", type=int, default=16, help="(default %(default)s)")
+    parser.add_argument("--products", type=int, default=48, help="(default %(default)s)")
     parser.add_argument("--images", type=int, default=20, help="new ones of each product (default %(default)s)")
     options = parser.parse_args(arguments)
     detector = Detector(max_false_positive_rate=options.rate)

@@ -179,8 +179,8 @@ torch.set_num_threads(1 if os.environ.get("BUSY") else torch.get_num_threads())
 """
 
 
-def child(bench: Bench, code: str, arguments: Sequence[str]) -> float:
-    """What a fresh interpreter prints."""
+def child(bench: Bench, code: str, arguments: Sequence[str]) -> list[float]:
+    """The numbers that a fresh interpreter prints."""
     done = subprocess.run(
         [sys.executable, "-c", _CLOCK + code, *arguments],
         cwd=ROOT,
@@ -189,7 +189,7 @@ def child(bench: Bench, code: str, arguments: Sequence[str]) -> float:
         text=True,
         check=True,
     )
-    return float(done.stdout.split()[-1])
+    return [float(value) for value in done.stdout.split()]
 
 
 def extra_memory(function: Callable[[], Any]) -> float:

@@ -34,7 +34,7 @@ _PARTS = (
     (patchclip.features, "anomaly_probability", "text"),
     (patchclip.features, "describe_patches", "texture"),
     (patchclip.bank.PatchBank, "nearest", "bank"),
-    (patchclip.detector, "to_heatmaps", "heatmap"),
+    (patchclip.detector, "separate_heatmaps", "heatmap"),
     (patchclip.detector, "find_blobs", "heatmap"),
 )
 

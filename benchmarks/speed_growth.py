@@ -26,7 +26,7 @@ _PARTS = (
     (patchclip.features, "to_pixels", "pixels"),
     (patchclip.backbone.Backbone, "encode", "forward"),
     (patchclip.features, "text_map", "text map"),
-    (patchclip.detector, "to_heatmaps", "heatmap"),
+    (patchclip.detector, "separate_heatmaps", "heatmap"),
     (patchclip.detector, "find_blobs", "regions"),
 )
 

@@ -21,7 +21,7 @@ from .bank import Memory, Rows
 from .errors import FileFormatError, ImageError, PatchclipError, WeightsUnavailableError
 from .features import Extractor, Features
 from .fitting import Normal, as_groups, gather, refuse_single
-from .heatmap import find_blobs, to_heatmaps
+from .heatmap import find_blobs, separate_heatmaps
 from .image import ImageLike, load_image
 from .options import CUES, check_options
 from .pipeline import ordered_map, trim_memory
@@ -345,8 +345,6 @@ class Detector:
                 heatmaps, [cue_maps[index] for index in indices], [features[index] for index in indices]
             )
             for index, heatmap, score in zip(indices, heatmaps, scores, strict=True):
-                if len(indices) > 1:
-                    heatmap = heatmap.clone()  # who keeps one result keeps not the whole batch
                 regions = self._regions(heatmap, features[index].dense[0]) if score > self.threshold else ()
                 name = self.memory_.classes[numbers[index]] if self.memory_ else None
                 results[index] = Result(score, self.threshold, regions, name, heatmap, images[index])
@@ -373,17 +371,17 @@ class Detector:
         fused = scoring.fuse(maps, self.weights_ or even)
         return scoring.relative_to(self.levels_[number], fused) if self.levels_ else fused
 
-    def _heatmaps(self, maps: torch.Tensor, size_hw: tuple[int, int]) -> torch.Tensor:
-        """(B, gh, gw) -> (B, H, W) float32 on the device; recipe winclip does not smooth."""
+    def _heatmaps(self, maps: torch.Tensor, size_hw: tuple[int, int]) -> list[torch.Tensor]:
+        """(B, gh, gw) -> B of (H, W) float32 on the device; recipe winclip does not smooth."""
         smoothing = 0.0 if self.options["recipe"] == "winclip" else self.options["smoothing"]
-        return to_heatmaps(maps, size_hw, smoothing)
+        return separate_heatmaps(maps, size_hw, smoothing)
 
     def _scores(
-        self, heatmaps: torch.Tensor, maps: Sequence[Mapping[str, torch.Tensor]], features: Sequence[Features]
+        self, heatmaps: Sequence[torch.Tensor], maps: Sequence[Mapping[str, torch.Tensor]], features: Sequence[Features]
     ) -> list[float]:
         """Each heatmap's maximum, or WinCLIP's score."""
         if self.options["recipe"] == "dense":
-            return heatmaps.amax((1, 2)).tolist()
+            return torch.stack([heatmap.amax() for heatmap in heatmaps]).tolist()
         return [
             scoring.winclip_score(float(single.p_image) if "text" in cues else None, cues.get("tokens"))
             for cues, single in zip(maps, features, strict=True)

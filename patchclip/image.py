@@ -77,7 +77,7 @@ def _from_file(source: str | os.PathLike[str] | bytes, name: str) -> np.ndarray:
         elif path.stat().st_size == 0:
             raise ImageError(f"{name} is empty (0 bytes)")
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as opened:
-            return _from_pil(opened, name)
+            return _from_pil(opened, name, own=True)
     except ImageError:
         raise
     except UnidentifiedImageError:
@@ -90,14 +90,17 @@ def _from_file(source: str | os.PathLike[str] | bytes, name: str) -> np.ndarray:
         raise ImageError(f"{name} cannot be opened ({error}): the file is truncated or damaged") from error
 
 
-def _from_pil(image: Image.Image, name: str) -> np.ndarray:
+def _from_pil(image: Image.Image, name: str, *, own: bool = False) -> np.ndarray:
+    """`own`: the image is nobody else's and may be turned in place."""
     width, height = image.size
     _check_size(height, width, name)
     try:
         if getattr(image, "is_animated", False):
             image.seek(0)
         image.load()
-        upright = ImageOps.exif_transpose(image)
+        if own:
+            ImageOps.exif_transpose(image, in_place=True)
+        upright = image if own else ImageOps.exif_transpose(image)
     except _DECODING_ERRORS as error:
         raise ImageError(f"{name} cannot be decoded ({error}): the file is truncated or damaged") from error
     if upright.mode == "RGB" and "transparency" not in upright.info:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from patchclip import DEFAULT_DEFECTS, prompts, scoring
-from patchclip.heatmap import find_blobs, to_heatmaps
+from patchclip.heatmap import find_blobs, separate_heatmaps, to_heatmaps
 from patchclip.threshold import from_normal_scores
 from patchclip.viz import colour_level
 from patchclip.windows import harmonic_aggregate, harmonic_mean, window_means
@@ -71,6 +71,14 @@ def test_fusion_weights_by_hand() -> None:
     assert still == pytest.approx({"text": 25 / 125, "tokens": 100 / 125})
     fused = scoring.fuse({"text": torch.tensor([1.0]), "tokens": torch.tensor([0.5])}, {"text": 0.25, "tokens": 0.75})
     assert float(fused) == pytest.approx(0.625)
+
+
+@pytest.mark.parametrize("size_hw", [(50, 70), (1, 40_000), (3, 2), (300, 1)])
+def test_separate_heatmaps_are_the_same(size_hw: tuple[int, int]) -> None:
+    maps = torch.rand(3, 5, 7, generator=torch.Generator().manual_seed(0))
+    for smoothing in (0.0, 0.4):
+        separate = separate_heatmaps(maps, size_hw, smoothing)
+        torch.testing.assert_close(torch.stack(separate), to_heatmaps(maps, size_hw, smoothing), atol=1e-5, rtol=0)
 
 
 def test_class_levels_by_hand() -> None:

@@ -226,7 +226,6 @@ class Detector:
         """
         if not 0 < max_false_positive_rate < 1:
             raise ValueError(f"expected a false-positive rate between 0 and 1, got {max_false_positive_rate}")
-        refuse_single(images)
         scores = [result.score for result in self.predict_batch(images, progress=progress)]
         self._set_threshold(np.array(scores), max_false_positive_rate, "calibrate", len(scores))
         return self

@@ -87,13 +87,12 @@ class OwnMethod:
     notes: dict[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.detector = make_detector(self.settings, kinds=self.kinds, cues=self.cues, recipe=self.recipe)
-        self._note()
+        self._start()
 
     def fit(self, references: References, *, seed: int) -> None:
         if not references:
             if self.detector.memory_ is not None:
-                self.__post_init__()  # forgets
+                self._start()
             return
         images = {name: list(paths) for name, paths in references.items() if name is not None}
         with warnings.catch_warnings():  # the row says itself how far the threshold is to be trusted
@@ -110,6 +109,11 @@ class OwnMethod:
                 (region.box_xyxy, f"{region.defect or 'anomaly'} {region.score:.2f}") for region in result.regions
             )
             yield Prediction(result.score, result.threshold, result.heatmap, result.defect, boxes)
+
+    def _start(self) -> None:
+        """A detector that has seen nothing."""
+        self.detector = make_detector(self.settings, kinds=self.kinds, cues=self.cues, recipe=self.recipe)
+        self._note()
 
     def _note(self) -> None:
         source = self.detector.threshold_source

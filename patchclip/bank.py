@@ -227,13 +227,14 @@ def build_banks(
             kept = PatchBank(vectors).coreset(max(1, round(coreset * len(vectors))), progress=progress)
             vectors = vectors[kept.to(vectors.device)]
             ends = torch.searchsorted(kept, ends)  # vectors kept of the images up to here
-        starts = [0, *ends[:-1].tolist()]
-        if len(images) > 1 and any(stop - start == len(vectors) for start, stop in zip(starts, ends, strict=True)):
+        stops = ends.tolist()
+        starts = [0, *stops[:-1]]
+        if len(images) > 1 and any(stop - start == len(vectors) for start, stop in zip(starts, stops, strict=True)):
             raise ValueError(
                 f"coreset={coreset:g} keeps {len(vectors)} of the vectors of {len(images)} images, all of them of one "
                 "image: raise coreset"
             )
-        for own, start, end in zip(rows, starts, ends.tolist(), strict=True):
+        for own, start, end in zip(rows, starts, stops, strict=True):
             own[name] = slice(start, end)
         banks[name] = make_bank(vectors, neighbours)
     return banks, rows

@@ -252,7 +252,7 @@ class Detector:
         Raises:
             ImageError: see `image.load_image`.
         """
-        return self._results([load_image(image)])[0]
+        return self._results([load_image(_own_copy(image))])[0]
 
     @overload
     def predict_batch(
@@ -495,7 +495,7 @@ class Detector:
 
 
 def _own_copy(image: ImageLike) -> ImageLike:
-    """Arrays may be filled anew by whoever made them, before a thread comes to read them."""
+    """Whoever made an array may fill it anew before a thread reads it, or before the result draws its overlay."""
     if isinstance(image, np.ndarray):
         return image.copy()
     return image.clone() if isinstance(image, torch.Tensor) else image

@@ -47,7 +47,7 @@ def load_image(image: ImageLike) -> np.ndarray:
             an animation gives its first frame.
 
     Returns:
-        (H, W, 3) uint8, in memory of its own.
+        (H, W, 3) uint8; an array of that kind is given back as it is.
 
     Raises:
         ImageError: not an image, truncated, empty, more than `MAX_PIXELS`, NaN or infinite, or out of range.
@@ -156,7 +156,7 @@ def _from_array(values: np.ndarray, name: str) -> np.ndarray:
     if values.shape[2] == 4:
         colour, alpha = values[..., :3].astype(np.uint32), values[..., 3:].astype(np.uint32)
         return ((colour * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
-    return np.repeat(values, 3, axis=2) if values.shape[2] == 1 else np.array(values, order="C")
+    return np.repeat(values, 3, axis=2) if values.shape[2] == 1 else np.ascontiguousarray(values)
 
 
 def _unit_floats_to_bytes(values: np.ndarray, name: str) -> np.ndarray:

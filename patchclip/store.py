@@ -32,9 +32,8 @@ def save(path: str | os.PathLike[str], tensors: dict[str, torch.Tensor], detecto
     path = Path(path)
     require_folder(path)
     content = {"format": "detector", "format_version": FORMAT_VERSION, "detector": detector}
-    metadata = {
-        "patchclip": json.dumps(content, default=lambda value: value.item())
-    }  # one entry: safetensors does not keep the order of several
+    # one entry, for safetensors does not keep the order of several; an option may be a numpy scalar
+    metadata = {"patchclip": json.dumps(content, default=lambda value: value.item())}
     data = to_bytes({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata)
     handle, partial = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
     try:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import open_clip
 import pytest
+import timm
 import torch
 from PIL import Image
 
@@ -17,6 +18,7 @@ from patchclip.pretrain import losses
 from patchclip.pretrain.data import PairSampler, build_pool
 from patchclip.pretrain.model import MODEL_CFG, encode_window, new_model, write_vocabulary
 from patchclip.pretrain.photographs import find_photographs, photographed
+from patchclip.pretrain.teacher import Distillation, Teacher, draw_patches
 from patchclip.pretrain.train import Settings, _position_window, train
 from patchclip.pretrain.validate import make_validation
 
@@ -67,6 +69,66 @@ def test_a_photograph_is_a_product(textures: Path, tmp_path: Path) -> None:
     build_pool(tmp_path / "pool", 8, 0, 1, paths)
     names = PairSampler(tmp_path / "pool", 8, 0, paths).batch(0, 0, 24, 64).names
     assert {"wall", "plaster"} & set(names)
+
+
+def test_an_object_cut_out_of_its_photograph_is_a_product(tmp_path: Path) -> None:
+    rows, columns = np.mgrid[:160, :200]
+    disc = np.hypot(rows - 80, columns - 110) < 60
+    orange = np.zeros((160, 200, 4), np.uint8)
+    orange[disc] = (255, 120, 0, 255)
+    gloss = np.random.default_rng(0).integers(0, 255, (256, 256, 4), dtype=np.uint8)  # opacity that is none
+    for name, image in {"orange_2": orange, "steel": gloss, "two": np.hstack([orange, orange])}.items():
+        Image.fromarray(image).save(tmp_path / f"{name}.png")
+    assert [path.stem for path in find_photographs([tmp_path])] == ["orange_2", "steel"]
+
+    product = photographed(tmp_path / "orange_2.png", np.random.default_rng(1))
+    assert product.family == "object"
+    assert product.name in ("orange", "object")
+    image = product.render(1, (96, 128))
+    assert image.shape == (96, 128, 3)
+    assert np.array_equal(image, product.render(1, (96, 128)))
+    shown = np.abs(image - (1, 120 / 255, 0)).max(-1) < 0.02
+    assert 0.6**2 * 0.7 * 96 * 96 * 0.7 < shown.sum() < 96 * 96 * 0.8  # a disc of 0.6 to 0.95 of the short side
+    assert not np.array_equal(image, product.render(2, (96, 128)))
+
+
+@pytest.fixture
+def teacher_file(tmp_path: Path) -> Path:
+    """EfficientNet-Lite0 with random weights, its tensors under other names."""
+    torch.manual_seed(0)
+    state = timm.create_model("tf_efficientnet_lite0").state_dict()
+    torch.save({f"other.{name}": tensor for name, tensor in state.items()}, tmp_path / "teacher.pth")
+    return tmp_path / "teacher.pth"
+
+
+def test_the_teacher_describes_each_patch(teacher_file: Path, tmp_path: Path) -> None:
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 255, (3, 3, 96, 96), dtype=np.uint8))
+    features = Teacher(teacher_file)(images)
+    assert [tuple(feature.shape) for feature in features] == [(3, 36, 40), (3, 36, 112)]
+    for feature in features:
+        assert feature.mean((0, 1)).abs().max() < 1e-3
+        assert not feature.requires_grad
+    torch.save({"weight": torch.zeros(3)}, tmp_path / "other.pth")
+    with pytest.raises(RuntimeError, match="does not hold"):
+        Teacher(tmp_path / "other.pth")
+
+
+def test_distillation_wants_tokens_alike_where_the_features_are() -> None:
+    generator = torch.Generator().manual_seed(0)
+    features = [torch.randn(2, 9, width, generator=generator) for width in (40, 112)]
+    chosen = draw_patches(18, np.random.default_rng(0))
+    assert sorted(chosen.tolist()) == list(range(18))
+    torch.manual_seed(0)
+    loss = Distillation(152)
+    same = torch.cat([feature / feature.norm(dim=-1, keepdim=True) for feature in features], -1)
+    for head in loss.heads:
+        torch.nn.init.zeros_(head.weight)
+        torch.nn.init.zeros_(head.bias)
+    told = sum(float(feature.square().mean()) for feature in features) / 2
+    other = torch.randn(2, 9, 152, generator=generator)
+    with torch.no_grad():
+        assert loss([same, same], features, chosen).item() == pytest.approx(told, abs=1e-4)  # all that is left
+        assert loss([other, other], features, chosen).item() == pytest.approx(told + 1, abs=0.3)  # no correlation
 
 
 def test_losses_prefer_the_right_answer() -> None:
@@ -153,6 +215,14 @@ def test_a_run_can_be_stopped_and_resumed(tmp_path: Path) -> None:
     assert detector.options["layers"] == (3, 6)
     assert detector.options["dense_attention"] == "qk"
     assert 0 < detector.predict(np.zeros((50, 60, 3), np.uint8)).score < 1
+
+
+@pytest.mark.filterwarnings("ignore:.*autocast")
+def test_a_run_with_a_teacher(tmp_path: Path, teacher_file: Path) -> None:
+    release = train(Settings(tmp_path / "run", **SMALL, teacher=teacher_file))
+    row = json.loads((tmp_path / "run" / "log.jsonl").read_text().splitlines()[-1])
+    assert 0 < row["teacher"] < 10
+    assert 0 < Detector(f"local-dir:{release}").predict(np.zeros((50, 60, 3), np.uint8)).score < 1
 
 
 @pytest.mark.filterwarnings("ignore:.*autocast")

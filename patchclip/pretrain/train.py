@@ -30,6 +30,7 @@ from . import losses
 from .data import Batch, PairSampler, build_pool
 from .model import BANK_LAYERS, DENSE_ATTENTION, PATCH, encode_window, new_model, write_release, write_vocabulary
 from .photographs import find_photographs
+from .teacher import Distillation, Teacher, draw_patches
 from .validate import make_validation, validate
 
 _NAMES_A_STEP = 4
@@ -44,7 +45,8 @@ class Settings:
     Attributes:
         stages: (side in pixels, share of the run) in order.
         pairs: of each process at each step, at the first stage; later stages take fewer, for equal cost.
-        photographs: folders of photographed textures; every second product is then made of one.
+        photographs: folders of photographed textures and objects; every second product is then made of one.
+        teacher: weights of the network whose features the tokens of the bank learn to tell (`teacher.Teacher`).
     """
 
     out: Path
@@ -60,6 +62,7 @@ class Settings:
     checkpoint_every_s: float = 300
     initial_weights: Path | None = None
     photographs: tuple[Path, ...] = ()
+    teacher: Path | None = None
 
 
 class _Objective(nn.Module):
@@ -68,16 +71,20 @@ class _Objective(nn.Module):
     mean: torch.Tensor
     std: torch.Tensor
 
-    def __init__(self, model: open_clip.CLIP, tokenizer: open_clip.SimpleTokenizer):
+    def __init__(self, model: open_clip.CLIP, tokenizer: open_clip.SimpleTokenizer, *, taught: bool):
         super().__init__()
         self.model: Any = model
         self.pair_distance = losses.PairDistance(len(BANK_LAYERS))
+        self.distillation = Distillation(self.model.visual.transformer.width) if taught else None
         self.dense_scale = nn.Parameter(torch.tensor(math.log(10.0)))
         self._tokenizer = tokenizer
         self.register_buffer("mean", torch.tensor(open_clip.OPENAI_DATASET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(open_clip.OPENAI_DATASET_STD).view(1, 3, 1, 1), persistent=False)
 
-    def forward(self, batch: Batch, rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, float]]:
+    def forward(
+        self, batch: Batch, rng: np.random.Generator, features: list[torch.Tensor] | None
+    ) -> tuple[torch.Tensor, dict[str, float]]:
+        """features: what a teacher says of the queries, or None."""
         device = self.mean.device
         pairs, side = len(batch.names), batch.queries.shape[-1]
         windows = [_position_window(rng, side // PATCH, self.model.visual.grid_size[0]) for _ in range(2)]
@@ -131,6 +138,9 @@ class _Objective(nn.Module):
         kind_labels = batch.kinds.to(device).clamp(min=0)[:, None].expand_as(named)
         entropy = F.cross_entropy(kind_logits.transpose(1, 2), kind_labels, reduction="none")
         terms["kind"] = 0.3 * (entropy * weight).sum() / weight.sum().clamp(min=1)
+        if self.distillation is not None and features is not None:
+            chosen = draw_patches(pairs * layers[0].shape[1], rng).to(device)
+            terms["teacher"] = self.distillation([layer[:pairs] for layer in layers], features, chosen)
         return torch.stack(list(terms.values())).sum(), {key: float(value.detach()) for key, value in terms.items()}
 
 
@@ -167,7 +177,8 @@ def _run(settings: Settings, checkpoint: Path, ranks: int, rank: int) -> Path:
     if ranks > 1:
         dist.barrier()
     tokenizer = open_clip.SimpleTokenizer(str(settings.out / "bpe_simple_vocab.txt.gz"), context_length=32)
-    objective = _Objective(new_model(settings.seed), tokenizer).to(settings.device)
+    objective = _Objective(new_model(settings.seed), tokenizer, taught=settings.teacher is not None)
+    objective = objective.to(settings.device)
     if settings.initial_weights is not None:
         from safetensors.torch import load_file
 
@@ -183,13 +194,14 @@ def _run(settings: Settings, checkpoint: Path, ranks: int, rank: int) -> Path:
         for optimizer, saved_state in zip(optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved_state)
         images, step, elapsed_s = state["images"], state["step"], state["elapsed_s"]
+    teacher = Teacher(settings.teacher).to(settings.device) if settings.teacher else None
     ddp = DistributedDataParallel(objective) if ranks > 1 else objective
     sampler = PairSampler(pool, settings.products, settings.seed, photographs)
     validation = make_validation(settings.validation_images if main else 0)
     log = settings.out / "log.jsonl"
     # on a CPU the fused attention's backward is half as fast as the plain one in bf16 (torch 2.15, 64 tokens)
-    plain = settings.device == "cpu" and default_precision(torch.device("cpu")) == "bf16"
-    attention = SDPBackend.MATH if plain else list(_FUSED)
+    half = default_precision(torch.device(settings.device)) == "bf16"
+    attention = SDPBackend.MATH if half and settings.device == "cpu" else list(_FUSED)
     smooth: dict[str, float] = {}
     saved = begun = time.monotonic()
     bar = tqdm(total=settings.images, initial=images, unit="img", disable=None if main else True, smoothing=0.01)
@@ -199,8 +211,10 @@ def _run(settings: Settings, checkpoint: Path, ranks: int, rank: int) -> Path:
         batch = sampler.batch(step, rank, pairs, side)
         for group in chain.from_iterable(optimizer.param_groups for optimizer in optimizers):
             group["lr"] = settings.learning_rate * group["gain"] * _schedule(images, settings.images, step)
+        with torch.autocast(settings.device, torch.bfloat16, enabled=half):
+            features = teacher(batch.queries.to(settings.device)) if teacher else None
         with sdpa_kernel(attention):
-            loss, terms = ddp(batch, np.random.default_rng([settings.seed, 2, step, rank]))
+            loss, terms = ddp(batch, np.random.default_rng([settings.seed, 2, step, rank]), features)
             objective.zero_grad()
             loss.backward()
         nn.utils.clip_grad_norm_(objective.parameters(), 1.0)
@@ -242,7 +256,7 @@ def _run(settings: Settings, checkpoint: Path, ranks: int, rank: int) -> Path:
 def release(objective: _Objective, folder: Path, row: dict) -> None:
     """Write the averaged weights as an open_clip folder; its temperature is the one the dense head was trained at."""
     about = {
-        "generation": "tiny-5",
+        "generation": "tiny-6",
         "dense_attention": DENSE_ATTENTION,
         "bank_layers": list(BANK_LAYERS),
         "scales": [1],

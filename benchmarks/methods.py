@@ -212,6 +212,10 @@ METHODS: dict[str, Entry] = {
     "texture": Entry(
         "bank of patch descriptors alone", lambda settings, kinds: OwnMethod(settings, kinds, ("texture",))
     ),
+    "imagenet": Entry(
+        "bank of the embedded ImageNet features alone",
+        lambda settings, kinds: OwnMethod(settings, kinds, ("imagenet",)),
+    ),
     "random-vit": Entry("bank of tokens of an untrained network of the same shape", _random_vit, random=True),
     "dense+bank": Entry("all cues: the detector's default", lambda settings, kinds: OwnMethod(settings, kinds, None)),
     "course-zeroshot": Entry(
@@ -222,5 +226,5 @@ METHODS: dict[str, Entry] = {
     "anomalib-winclip": Entry("anomalib's WinCLIP on the same weights", _anomalib_winclip, zero_shot=True),
 }
 
-DEFAULT_METHODS = ("dense", "bank", "texture", "random-vit", "dense+bank")
+DEFAULT_METHODS = ("dense", "bank", "texture", "imagenet", "random-vit", "dense+bank")
 COURSE_METHODS = (*DEFAULT_METHODS, "course-zeroshot", "course-fewshot")

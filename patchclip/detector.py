@@ -18,15 +18,15 @@ from . import models, scoring, store
 from . import prompts as prompt_sets
 from .backbone import Backbone, default_precision
 from .bank import Memory, Rows
+from .descriptors import whitening
 from .errors import FileFormatError, ImageError, PatchclipError, WeightsUnavailableError
 from .features import Extractor, Features
 from .fitting import Normal, as_groups, gather, refuse_single
 from .heatmap import find_blobs, separate_heatmaps
 from .image import ImageLike, load_image
-from .options import CUES, check_options
+from .options import CLIP_CUES, CUES, check_options
 from .pipeline import ordered_map, trim_memory
 from .result import Region, Result
-from .texture import whitening
 from .threshold import Threshold, from_normal_scores
 
 #: Images of a stream after which freed memory goes back to the system.
@@ -47,8 +47,8 @@ class Detector:
         states: (normal, anomalous), two lists such as "flawless {}" in place of WinCLIP's.
         templates: sentences such as "a photo of a {}." in place of WinCLIP's.
         recipe: "dense" is one forward; "winclip" the paper's method, to the letter.
-        cues: which of "text", "tokens" and "texture" are used, the last two once fitted. None is all three for the
-            embedded model, text and tokens for others.
+        cues: which of "text", "tokens", "texture" and "imagenet" (see `descriptors`) are used, the last three once
+            fitted. None is all four for the embedded model, text and tokens for others.
         scales: window sides in tokens for the text map; 0 is the whole image.
         temperature: of the text probabilities; None is the model's own, else 0.07.
         layers: blocks, counted from 1, whose tokens fill the bank.
@@ -104,7 +104,7 @@ class Detector:
         resolved = default_precision(place) if precision == "auto" else precision
         self.backbone = Backbone(loaded, device=place, precision=resolved, dense_attention=dense_attention)
         about, depth = loaded.about, self.backbone.depth
-        default_cues = CUES if about.get("texture") and recipe == "dense" else CUES[:2]
+        default_cues = CUES if about.get("texture") and recipe == "dense" else CLIP_CUES
         default_layers = about.get("bank_layers", sorted({max(1, depth // 2), max(1, 3 * depth // 4)}))
         wordings = prompt_sets.defect_wordings(defects)
         if layers is not None and not all(1 <= layer <= depth for layer in layers):
@@ -183,8 +183,8 @@ class Detector:
 
         After an error the detector is as it was.
         """
-        if not set(self.options["cues"]) & {"tokens", "texture"}:
-            raise ValueError(f"nothing to fit with cues={self.options['cues']}: add 'tokens' or 'texture'")
+        if set(self.options["cues"]) == {"text"}:
+            raise ValueError(f"nothing to fit with cues={self.options['cues']}: add some of {CUES[1:]}")
         groups = as_groups(images)
         before = self.memory_, self.weights_, self.levels_
         try:
@@ -358,10 +358,7 @@ class Detector:
         if self.options["recipe"] == "winclip":
             maps["tokens"] = scoring.winclip_few_shot_map(squared)
         else:
-            if "tokens" in squared:
-                maps["tokens"] = scoring.token_distance(squared["tokens"])
-            if "texture" in squared:
-                maps["texture"] = scoring.texture_distance(squared["texture"], whitening()[1])
+            maps |= scoring.distance_maps(squared, half_at=whitening()[1])
         return maps, number
 
     def _combine(self, maps: Mapping[str, torch.Tensor], number: int) -> torch.Tensor:

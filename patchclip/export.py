@@ -22,12 +22,12 @@ from torch.nn import functional as F
 from ._version import __version__
 from .backbone import run_tower
 from .bank import Memory
+from .descriptors import describe_imagenet, describe_texture, filters, imagenet_network, whitening
 from .errors import MissingDependencyError
 from .heatmap import to_heatmaps
 from .image import ImageLike, load_image, resize
-from .scoring import fuse, relative_to, text_map, texture_distance, token_distance
+from .scoring import distance_maps, fuse, relative_to, text_map
 from .store import require_folder
-from .texture import describe_patches, filters, whitening
 
 if TYPE_CHECKING:
     from .detector import Detector
@@ -207,6 +207,7 @@ class _DenseModule(nn.Module):
         )
         scale, self.half_at = whitening()
         self.texture_scale = nn.Buffer(scale.clone())
+        self.photographs = imagenet_network(torch.device("cpu")) if "imagenet" in self.names else None
         filters()  # made here, not while tracing, for it keeps what it makes
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -224,8 +225,11 @@ class _DenseModule(nn.Module):
             unit = [F.normalize(layer, dim=-1) for layer in tokens.layers]
             vectors["tokens"] = torch.cat(unit, -1) / math.sqrt(len(unit))
         if "texture" in self.names:
-            vectors["texture"] = describe_patches(image, self.patch) / self.texture_scale
-        chosen = None
+            vectors["texture"] = describe_texture(image, self.patch) / self.texture_scale
+        if self.photographs is not None:
+            grid_hw = (tokens.dense.shape[1], tokens.dense.shape[2])
+            vectors["imagenet"] = describe_imagenet(self.photographs, image, grid_hw)
+        chosen, distances = None, {}
         for name, banks in zip(self.names, self.banks.children(), strict=True):
             squared = torch.stack(
                 [_nearest(bank, vectors[name]) for bank in banks.parameters()], 1
@@ -233,8 +237,8 @@ class _DenseModule(nn.Module):
             if chosen is None:  # the first bank decides on the class
                 chosen = squared.mean((2, 3)).argmin(1)  # (B,)
             place = chosen.view(-1, 1, 1, 1).expand(-1, 1, squared.shape[2], squared.shape[3])
-            nearest = squared.gather(1, place)[:, 0]
-            maps[name] = token_distance(nearest) if name == "tokens" else texture_distance(nearest, self.half_at)
+            distances[name] = squared.gather(1, place)[:, 0]
+        maps |= distance_maps(distances, half_at=self.half_at)
         combined = fuse(maps, self.weights or {cue: 1 / len(maps) for cue in maps})
         if chosen is not None and len(self.levels):
             combined = relative_to(self.levels[chosen].view(-1, 1, 1), combined)

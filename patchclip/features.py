@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from . import prompts
 from .backbone import Backbone
+from .descriptors import describe_imagenet, describe_texture, imagenet_network, whitening
 from .image import model_size, resize, to_pixels
 from .scoring import anomaly_probability, name_probabilities, text_map
-from .texture import describe_patches, whitening
 from .windows import harmonic_aggregate, harmonic_mean
 
 #: Images, or tiles of one, that go through the network at once.
@@ -91,6 +92,7 @@ class Extractor:
                     temperature=options["temperature"],
                     layers=options["layers"] if "tokens" in banks else (),
                     texture_scale=whitening()[0].to(pixels.device) if "texture" in banks else None,
+                    photographs=imagenet_network(pixels.device) if "imagenet" in banks else None,
                 )
             for place, index in enumerate(indices):
                 out[index] = select(batch, place)
@@ -151,6 +153,7 @@ def extract_dense(
     temperature: float,
     layers: Sequence[int],
     texture_scale: torch.Tensor | None,
+    photographs: nn.ModuleList | None,
 ) -> Features:
     """Recipe "dense": everything from one forward.
 
@@ -160,6 +163,7 @@ def extract_dense(
         tiles_hw: cut every image into so many tiles, each a forward of its own.
         layers: blocks whose tokens make the bank "tokens": unit length each, then side by side; none for no bank.
         texture_scale: (39,) what each value of the texture descriptor is divided by; None for no bank "texture".
+        photographs: the network of the bank "imagenet"; None for no such bank.
     """
     tiled = _cut(pixels, tiles_hw)
     if len(tiled) > _CHUNK:
@@ -173,21 +177,25 @@ def extract_dense(
                 temperature=temperature,
                 layers=layers,
                 texture_scale=texture_scale,
+                photographs=photographs,
             )
             for chunk in tiled.split(_CHUNK)
         ]
         features = _concatenate(parts)
     else:
         tokens = backbone.encode(tiled, layers)
+        grid_hw = (tokens.dense.shape[1], tokens.dense.shape[2])
         vectors = {}
         if layers:
             unit = [F.normalize(layer, dim=-1) for layer in tokens.layers]
             vectors["tokens"] = torch.cat(unit, -1) / len(unit) ** 0.5  # unit length again
+        rgb = tiled * backbone.std + backbone.mean
         if texture_scale is not None:
-            rgb = tiled * backbone.std + backbone.mean
             # on a CPU one by one, for one image fits the caches
             singles = [rgb] if rgb.is_cuda else rgb.split(1)
-            vectors["texture"] = torch.cat([describe_patches(s, backbone.patch) for s in singles]) / texture_scale
+            vectors["texture"] = torch.cat([describe_texture(s, backbone.patch) for s in singles]) / texture_scale
+        if photographs is not None:
+            vectors["imagenet"] = describe_imagenet(photographs, rgb, grid_hw)
         text = text_map(tokens.cls, tokens.dense, states, scales=scales, temperature=temperature)
         features = Features(text, tokens.dense, anomaly_probability(tokens.cls, states, temperature), vectors)
     if tiles_hw == (1, 1):

@@ -7,7 +7,9 @@ from typing import Any
 
 from .backbone import DENSE_ATTENTIONS
 
-CUES = ("text", "tokens", "texture")
+CUES = ("text", "tokens", "texture", "imagenet")
+#: Those that recipe "winclip" has, and that a model of its own size needs no help beside.
+CLIP_CUES = CUES[:2]
 
 #: None leaves these to the model; tile=None has no tiles.
 _MODELS_OWN = ("temperature", "image_size", "tile", "scales")
@@ -31,8 +33,8 @@ def check_options(options: Mapping[str, Any]) -> None:
     if options["recipe"] == "winclip":
         if options["tile"] is not None:
             raise ValueError('recipe "winclip" has no tiles: leave out tile, or use recipe "dense"')
-        if cues is not None and "texture" in cues:
-            raise ValueError('recipe "winclip" has no texture: leave it out of cues, or use recipe "dense"')
+        if cues is not None and not set(cues) <= set(CLIP_CUES):
+            raise ValueError(f'recipe "winclip" has cues {CLIP_CUES} alone, got {cues!r}: use recipe "dense"')
     ranges = {
         "temperature": lambda v: v > 0,
         "image_size": lambda v: v >= 32,

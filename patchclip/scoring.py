@@ -15,8 +15,8 @@ from .windows import harmonic_aggregate, harmonic_mean, window_means
 #: The least spread that the text counts with.
 _TEXT_SPREAD = 0.04
 
-#: The tokens tell more than the other cues at the same spread.
-_TOKENS_COUNT = 2
+#: These tell more than the other cues at the same spread.
+_COUNTS = {"tokens": 2, "imagenet": 4}
 
 
 def anomaly_probability(embeddings: torch.Tensor, states: torch.Tensor, temperature: float) -> torch.Tensor:
@@ -58,25 +58,21 @@ def text_map(
     return harmonic_mean(maps).expand(-1, *grid_hw)
 
 
-def token_distance(squared: torch.Tensor) -> torch.Tensor:
-    """Squared Euclidean distance of unit vectors -> (1 - cos) / 2."""
-    return squared / 4
-
-
-def texture_distance(squared: torch.Tensor, half_at: float) -> torch.Tensor:
-    """Squared whitened distance -> [0, 1): one half at `half_at`."""
-    return squared / (squared + half_at)
+def distance_maps(squared: Mapping[str, torch.Tensor], *, half_at: float = 1.0) -> dict[str, torch.Tensor]:
+    """Squared distances to each bank -> its map: (1 - cos) / 2, as vectors have unit length; for "texture", where they
+    have any, d^2 / (d^2 + half_at)."""
+    return {name: d / (d + half_at) if name == "texture" else d / 4 for name, d in squared.items()}
 
 
 def fusion_weights(spreads: Mapping[str, float]) -> dict[str, float]:
-    """Weights in inverse proportion to each cue's spread over normal images, the tokens' doubled; they add up to 1.
+    """Weights in inverse proportion to each cue's spread over normal images, the tokens' doubled and those of the
+    ImageNet features fourfold; they add up to 1.
 
     The text's spread counts as 0.04 at least: probabilities near 0 hardly move, and would take all the weight.
     """
     inverse = {cue: 1 / max(spread, _TEXT_SPREAD if cue == "text" else 1e-9) for cue, spread in spreads.items()}
-    if "tokens" in inverse:
-        inverse["tokens"] *= _TOKENS_COUNT
-    return {cue: value / sum(inverse.values()) for cue, value in inverse.items()}
+    counted = {cue: _COUNTS.get(cue, 1) * value for cue, value in inverse.items()}
+    return {cue: value / sum(counted.values()) for cue, value in counted.items()}
 
 
 def fuse(maps: Mapping[str, torch.Tensor], weights: Mapping[str, float]) -> torch.Tensor:
@@ -116,7 +112,7 @@ def winclip_few_shot_map(squared: Mapping[str, torch.Tensor]) -> torch.Tensor:
     Returns:
         (gh, gw).
     """
-    maps = {name: token_distance(distance) for name, distance in squared.items()}
+    maps = distance_maps(squared)
     patches = maps.pop("patches")
     spread = [harmonic_aggregate(windows[None], (patches.shape[0], patches.shape[1]))[0] for windows in maps.values()]
     return torch.stack([patches, *spread]).mean(0)

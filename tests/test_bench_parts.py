@@ -274,6 +274,7 @@ def test_methods_are_the_detector(settings: Settings, paths: list[Path]) -> None
         "winclip": {"recipe": "winclip", "cues": ("text", "tokens")},
         "bank": {"cues": ("tokens",)},
         "texture": {"cues": ("texture",)},
+        "imagenet": {"cues": ("imagenet",)},
         "dense+bank": {},
     }
     for name, own in options.items():

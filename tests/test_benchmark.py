@@ -154,7 +154,7 @@ def test_default_run_needs_nothing(capsys: pytest.CaptureFixture, monkeypatch: p
     monkeypatch.setattr("benchmarks.run.make_synthetic", small)
     main(["--limit", "2", "--seeds", "1", "--latency", "0", "--precision", "fp32"])
     printed = capsys.readouterr().out
-    for name in ("dense", "bank", "texture", "random-vit", "dense+bank"):
+    for name in ("dense", "bank", "texture", "imagenet", "random-vit", "dense+bank"):
         assert len(re.findall(rf"^\| synthetic/\w+ +\| {re.escape(name)} +\|", printed, re.M)) == 5  # 4 and their mean
     assert "keeps 4 of 7 test images" in printed
 
@@ -371,7 +371,7 @@ def test_help_states_the_defaults(capsys: pytest.CaptureFixture) -> None:
     text = " ".join(capsys.readouterr().out.split())
     for name in METHODS:
         assert name in text
-    assert "default: dense bank texture random-vit dense+bank" in text
+    assert "default: dense bank texture imagenet random-vit dense+bank" in text
     assert "default: 0 4; a course layout uses all it has" in text
 
 

@@ -51,7 +51,7 @@ FEW = pytest.mark.filterwarnings("ignore:.*extrapolation")
         ({"prompts": (["a"], [])}, "prompts"),
         ({"states": ("{}", "bad {}")}, "states"),
         ({"recipe": "winclip", "tile": 100}, "tiles"),
-        ({"recipe": "winclip", "cues": ("texture",)}, "texture"),
+        ({"recipe": "winclip", "cues": ("texture",)}, "winclip"),
         ({"max_false_positive_rate": 1.0}, "max_false_positive_rate"),
     ],
 )
@@ -77,7 +77,7 @@ def test_heatmaps_stay_on_the_device_until_asked_for(local_model: str, normals: 
 
 def test_predict_before_fit_is_zero_shot(local_model: str, normals: list[np.ndarray]) -> None:
     text_only = Detector(local_model, cues=("text",)).predict(normals[0])
-    for cues in (("text", "tokens"), ("tokens",), ("tokens", "texture")):
+    for cues in (("text", "tokens"), ("tokens",), ("tokens", "texture"), ("imagenet",)):
         detector = Detector(local_model, cues=cues)
         assert np.array_equal(detector.predict(normals[0]).heatmap, text_only.heatmap)
     assert (detector.threshold, detector.threshold_source, detector.threshold_guaranteed) == (
@@ -99,7 +99,7 @@ def test_prompts_states_and_templates_change_the_text(local_model: str, normals:
 @FEW
 def test_each_cue_finds_the_hole(tiny: Detector, normals: list, defective: tuple[np.ndarray, np.ndarray]) -> None:
     image, mask = defective
-    for cues in (("tokens",), ("texture",), ("text", "tokens", "texture")):
+    for cues in (("tokens",), ("texture",), ("imagenet",), ("text", "tokens", "texture", "imagenet")):
         detector = Detector(cues=cues, precision="fp32").fit(normals)
         result = detector.predict(image)
         row, column = np.unravel_index(result.heatmap.argmax(), result.heatmap.shape)
@@ -111,7 +111,7 @@ def test_each_cue_finds_the_hole(tiny: Detector, normals: list, defective: tuple
 @FEW
 def test_weights_follow_the_spreads(normals: list[np.ndarray]) -> None:
     detector = Detector(precision="fp32").fit(normals)
-    assert set(detector.weights_) == {"text", "tokens", "texture"}
+    assert set(detector.weights_) == {"text", "tokens", "texture", "imagenet"}
     assert sum(detector.weights_.values()) == pytest.approx(1)
     assert Detector(cues=("tokens",)).fit(normals).weights_ == {"tokens": 1}
 
@@ -130,7 +130,8 @@ def test_classes_are_told_apart(normals: list[np.ndarray]) -> None:
 @FEW
 def test_classes_share_one_scale(normals: list[np.ndarray], tmp_path: Path) -> None:
     rng = np.random.default_rng(5)
-    noisy = [np.clip(image + rng.normal(0, 60, image.shape), 0, 255).astype(np.uint8) for image in normals]
+    noises = [rng.normal(0, 20 * (k % 4 + 1), image.shape) for k, image in enumerate(normals)]
+    noisy = [np.clip(image + n, 0, 255).astype(np.uint8) for image, n in zip(normals, noises, strict=True)]
     several = Detector().fit({"clean": normals[:4], "noisy": noisy[:4]})
     assert len(several.levels_) == 2
     assert several.levels_[1] != pytest.approx(several.levels_[0], rel=0.01)

@@ -59,7 +59,7 @@ def test_classes(normals: list[np.ndarray], tmp_path: Path) -> None:
     other = sample_surface(np.random.default_rng(8), ["dots"])
     dots = [other.photograph(other.render(seed, (64, 64)), seed) for seed in range(3)]
     fabric = [np.ascontiguousarray(image[:64, :64]) for image in normals[:3]]
-    detector = Detector(image_size=64, precision="fp32", cues=("tokens", "texture"), dense_attention="vv")
+    detector = Detector(image_size=64, precision="fp32", cues=("tokens", "texture", "imagenet"), dense_attention="vv")
     detector.fit({"fabric": fabric[:2], "dots": dots[:2]})
     path = tmp_path / "detector.onnx"
     detector.export(path)

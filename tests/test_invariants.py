@@ -29,10 +29,10 @@ def fitted(model: str, images: list[np.ndarray], **options: object) -> Detector:
 
 @pytest.mark.parametrize("model", ["tiny", "local"])
 def test_bank_maps_of_fitted_images_vanish(model: str, local_model: str, normals: list[np.ndarray]) -> None:
-    detector = fitted(local_model if model == "local" else model, normals[:3], cues=("tokens", "texture"))
+    detector = fitted(local_model if model == "local" else model, normals[:3], cues=("tokens", "texture", "imagenet"))
     for image in normals[:3]:
         maps, _ = detector._cue_maps(detector._extractor.features([load_image(image)], for_bank=True)[0])
-        assert set(maps) == {"tokens", "texture"}
+        assert set(maps) == {"tokens", "texture", "imagenet"}
         assert all(float(value.max()) < 1e-5 for value in maps.values())
 
 
@@ -117,7 +117,7 @@ LEVELS = [
         "windows",
         "scoring",
         "heatmap",
-        "texture",
+        "descriptors",
         "viz",
         "metrics",
         "threshold",

@@ -1,4 +1,4 @@
-"""The texture descriptor, pictures, and the example as a user runs it."""
+"""The descriptors, pictures, and the example as a user runs it."""
 
 from __future__ import annotations
 
@@ -9,18 +9,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 from PIL import Image
 
 from patchclip import viz
-from patchclip.texture import describe_patches, filters, whitening
+from patchclip.descriptors import (
+    describe_imagenet,
+    describe_texture,
+    filters,
+    imagenet_network,
+    whitening,
+)
+from patchclip.pretrain.imagenet import convert
 
 ROOT = Path(__file__).parents[1]
 
 
 def test_descriptor_of_a_plain_image_is_its_colour() -> None:
     rgb = torch.tensor([0.2, 0.6, 0.4]).view(1, 3, 1, 1).expand(1, 3, 64, 48)
-    found = describe_patches(rgb, 16)
+    found = describe_texture(rgb, 16)
     assert found.shape == (1, 4, 3, 39)
     luminance = 0.299 * 0.2 + 0.587 * 0.6 + 0.114 * 0.4
     colour = [0.5, -0.2 * 0.5 / luminance, 0.0]
@@ -35,23 +43,23 @@ def test_filters_have_no_mean_and_feel_their_orientation() -> None:
     assert float(torch.cat([pairs, blobs]).sum((1, 2, 3)).abs().max()) < 1e-5
     x = torch.arange(64.0)
     stripes = (0.5 + 0.5 * torch.cos(2 * torch.pi * x / 4)).expand(1, 3, 64, 64)
-    energies = describe_patches(stripes, 16)[0, 1, 1, 3:14]
+    energies = describe_texture(stripes, 16)[0, 1, 1, 3:14]
     assert int(energies[:8].argmax()) == 0  # wavelength 4, across x
-    turned = describe_patches(stripes.transpose(2, 3), 16)[0, 1, 1, 3:14]
+    turned = describe_texture(stripes.transpose(2, 3), 16)[0, 1, 1, 3:14]
     assert int(turned[:8].argmax()) == 2  # wavelength 4, across y
 
 
 def test_descriptor_does_not_see_the_exposure() -> None:
     rgb = 0.6 * torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) + 0.05
-    assert torch.allclose(describe_patches(rgb, 16), describe_patches(0.4 * rgb, 16), atol=1e-3)
-    assert torch.isfinite(describe_patches(torch.zeros(1, 3, 64, 64), 16)).all()
+    assert torch.allclose(describe_texture(rgb, 16), describe_texture(0.4 * rgb, 16), atol=1e-3)
+    assert torch.isfinite(describe_texture(torch.zeros(1, 3, 64, 64), 16)).all()
 
 
 def test_descriptor_depends_on_nothing_far_away() -> None:
     rgb = torch.rand(1, 3, 96, 96, generator=torch.Generator().manual_seed(0))
     changed = rgb.clone()
     changed[..., 80:, 80:] = rgb[..., 80:, 80:].mean((2, 3), keepdim=True)  # the mean luminance stays
-    difference = (describe_patches(rgb, 16) - describe_patches(changed, 16)).abs().amax(-1)[0]
+    difference = (describe_texture(rgb, 16) - describe_texture(changed, 16)).abs().amax(-1)[0]
     assert float(difference[5, 5]) > 0.05
     assert float(difference[:4, :4].max()) < 1e-5
 
@@ -61,6 +69,56 @@ def test_whitening_is_complete() -> None:
     assert scale.shape == (39,)
     assert float(scale.min()) > 0
     assert half_at > 0
+
+
+@pytest.fixture
+def other_network(tmp_path: Path) -> tuple[Path, torch.nn.Module]:
+    """EfficientNet-Lite0 with random weights and norms, its tensors under other names, and the network itself."""
+    torch.manual_seed(0)
+    model = timm.create_model("tf_efficientnet_lite0").eval()
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.running_mean, -0.2, 0.2)
+            torch.nn.init.uniform_(module.running_var, 0.5, 2)
+    state = {f"other.{name}": tensor for name, tensor in model.state_dict().items()}
+    torch.save(state, tmp_path / "network.pth")
+    return tmp_path / "network.pth", model
+
+
+def test_imagenet_features_are_those_of_the_whole_network(
+    other_network: tuple[Path, torch.nn.Module], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Converted to float16, its norms folded away, cut off and read again: as timm runs the network it came from."""
+    source, model = other_network
+    convert(source, tmp_path / "parts.safetensors")
+    monkeypatch.setattr("patchclip.descriptors.IMAGENET_WEIGHTS", tmp_path / "parts.safetensors")
+    network = imagenet_network.__wrapped__(torch.device("cpu"))
+    rgb = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        found = describe_imagenet(network, rgb, (4, 6))
+        fine, coarse = model.forward_intermediates(2 * rgb - 1, indices=[2, 3], intermediates_only=True)
+    assert found.shape == (2, 4, 6, 152)
+    assert torch.allclose(found.norm(dim=-1), torch.ones(2, 4, 6), atol=1e-5)
+    patch = fine[1, :, 2:4, 8:10].mean((1, 2))  # of the second row and the fifth column
+    expected = torch.cat([patch / patch.norm(), coarse[1, :, 1, 4] / coarse[1, :, 1, 4].norm()]) / 2**0.5
+    assert torch.allclose(found[1, 1, 4], expected, atol=5e-3)
+    assert describe_imagenet(network, rgb, (5, 7)).shape == (2, 5, 7, 152)  # patches of other sizes
+
+
+def test_another_network_is_not_converted(tmp_path: Path) -> None:
+    torch.save({"weight": torch.zeros(3)}, tmp_path / "other.pth")
+    with pytest.raises(ValueError, match="does not hold EfficientNet-Lite0"):
+        convert(tmp_path / "other.pth", tmp_path / "parts.safetensors")
+    assert not (tmp_path / "parts.safetensors").exists()
+
+
+def test_the_embedded_imagenet_features_tell_a_stripe_from_a_plain_patch() -> None:
+    rgb = torch.full((1, 3, 64, 64), 0.5)
+    rgb[..., 16:32, 16:32] = (torch.arange(16) % 4 < 2).float()
+    found = describe_imagenet(imagenet_network(torch.device("cpu")), rgb, (4, 4)).flatten(1, 2)[0]
+    similarity = found @ found.T
+    assert float(similarity[5, 15]) < 0.8 < float(similarity[3, 15])
+    assert imagenet_network(torch.device("cpu")) is imagenet_network(torch.device("cpu"))
 
 
 def test_overlay_colours_only_what_is_near_the_threshold() -> None:

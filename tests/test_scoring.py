@@ -59,13 +59,15 @@ def test_harmonic_mean_broadcasts() -> None:
 
 
 def test_distances_lie_in_the_unit_range() -> None:
-    assert scoring.token_distance(torch.tensor([0.0, 4.0])).tolist() == [0, 1]
-    assert scoring.texture_distance(torch.tensor([0.0, 3.0, 1e9]), 3.0).tolist() == pytest.approx([0, 0.5, 1])
+    unit, any_length = torch.tensor([0.0, 4.0]), torch.tensor([0.0, 3.0, 1e9])
+    found = scoring.distance_maps({"tokens": unit, "imagenet": unit, "texture": any_length}, half_at=3.0)
+    assert found["tokens"].tolist() == found["imagenet"].tolist() == [0, 1]
+    assert found["texture"].tolist() == pytest.approx([0, 0.5, 1])
 
 
 def test_fusion_weights_by_hand() -> None:
-    weights = scoring.fusion_weights({"text": 0.1, "tokens": 0.05, "texture": 0.2})
-    assert weights == pytest.approx({"text": 10 / 55, "tokens": 2 * 20 / 55, "texture": 5 / 55})
+    weights = scoring.fusion_weights({"text": 0.1, "tokens": 0.05, "texture": 0.2, "imagenet": 0.1})
+    assert weights == pytest.approx({"text": 10 / 95, "tokens": 2 * 20 / 95, "texture": 5 / 95, "imagenet": 40 / 95})
     assert scoring.fusion_weights({"text": 0.3}) == {"text": 1}
     still = scoring.fusion_weights({"text": 0.0, "tokens": 0.02})  # a text near 0 hardly moves
     assert still == pytest.approx({"text": 25 / 125, "tokens": 100 / 125})

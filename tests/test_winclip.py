@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from patchclip import Detector
 from patchclip.bank import PatchBank
-from patchclip.scoring import token_distance
+from patchclip.scoring import distance_maps
 from patchclip.windows import harmonic_aggregate, window_indices
 
 PROMPTS = (["a fine tile", "a photo of a perfect tile."], ["a broken tile", "a tile with a crack", "damage"])
@@ -30,7 +30,7 @@ def test_harmonic_aggregation_of_four_windows() -> None:
 
 def test_association_of_two_vectors() -> None:
     unit = F.normalize(torch.tensor([[0.0, 1, 0], [1, 1, 0]]), dim=1)
-    found = token_distance(PatchBank(unit).nearest(torch.tensor([[1.0, 0, 0], [0, 1, 0]])))
+    found = distance_maps({"patches": PatchBank(unit).nearest(torch.tensor([[1.0, 0, 0], [0, 1, 0]]))})["patches"]
     assert torch.allclose(found, torch.tensor([0.1464, 0.0]), atol=1e-4)
 
 

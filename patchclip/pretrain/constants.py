@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .. import texture
+from .. import descriptors
 from ..detector import Detector
 from ..models import ASSETS
 from ..synthetic import sample_surface
@@ -40,7 +40,7 @@ def measure_whitening(products: list[list[np.ndarray]]) -> dict[str, object]:
     described = []
     for views in products:
         rgb = torch.from_numpy(np.stack(views)).permute(0, 3, 1, 2).float() / 255
-        described.append(texture.describe_patches(rgb, _PATCH).flatten(1, 2))  # (views, N, 39)
+        described.append(descriptors.describe_texture(rgb, _PATCH).flatten(1, 2))  # (views, N, 39)
     scale = torch.stack([d.flatten(0, 1).var(0) for d in described]).mean(0).sqrt()
     largest = [
         float(torch.cdist(first / scale, second / scale).min(1).values.max() ** 2) for first, second, *_ in described
@@ -63,7 +63,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=0.05, help="false-positive rate of the threshold (default 0.05)")
     args = parser.parse_args()
     products = normal_images(args.products, 2)
-    texture.CONSTANTS.write_text(json.dumps(measure_whitening(products)) + "\n")
+    descriptors.CONSTANTS.write_text(json.dumps(measure_whitening(products)) + "\n")
     config_file = Path(ASSETS / "tiny" / "open_clip_config.json")
     config = json.loads(config_file.read_text())
     config["patchclip"]["threshold"] = measure_threshold(products, args.rate)

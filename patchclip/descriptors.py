@@ -1,16 +1,22 @@
-"""A fixed descriptor of each patch: colour, Gabor and difference-of-Gaussian energies, pooled by mean, deviation
-and maximum. Nothing in it is learnt; small models see less than it does."""
+"""What a patch looks like without the CLIP: a fixed descriptor of its texture, and the features of a network trained on
+photographs. Small models see less than either."""
 
 from __future__ import annotations
 
 import json
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import nn
 from torch.nn import functional as F
 
-CONSTANTS = Path(__file__).parent / "assets" / "texture.json"
+_ASSETS = Path(__file__).parent / "assets"
+
+# --- texture: colour, Gabor and difference-of-Gaussian energies; nothing in it is learnt ---------------------------
+
+CONSTANTS = _ASSETS / "texture.json"
 
 _RADIUS = 7  # of the filters, in pixels
 _WAVELENGTHS = (4.0, 8.0)  # of the Gabor pairs, in pixels
@@ -49,7 +55,7 @@ def filters() -> tuple[torch.Tensor, torch.Tensor]:
     return torch.stack(pairs)[:, None], torch.stack(blobs)[:, None]
 
 
-def describe_patches(rgb: torch.Tensor, patch: int) -> torch.Tensor:
+def describe_texture(rgb: torch.Tensor, patch: int) -> torch.Tensor:
     """The descriptor of every patch, after the image's mean luminance is brought to 0.5: exposure does not count.
 
     Args:
@@ -84,3 +90,60 @@ def whitening() -> tuple[torch.Tensor, float]:
     """
     constants = json.loads(CONSTANTS.read_text())
     return torch.tensor(constants["scale"]), float(constants["half_at"])
+
+
+# --- imagenet: the first two thirds of EfficientNet-Lite0, frozen ---------------------------------------------------
+
+IMAGENET_WEIGHTS = _ASSETS / "efficientnet_lite0" / "model.safetensors"
+
+
+def imagenet_parts(model: Any) -> nn.ModuleList:
+    """Of timm's `tf_efficientnet_lite0`: all up to the third group of blocks, and from there to the fifth."""
+    return nn.ModuleList(
+        [nn.Sequential(model.conv_stem, model.bn1, *model.blocks[:3]), nn.Sequential(*model.blocks[3:5])]
+    )
+
+
+@lru_cache(maxsize=4)
+def imagenet_network(device: torch.device) -> nn.ModuleList:
+    """EfficientNet-Lite0 of ImageNet (arXiv 1905.11946), embedded: nothing is downloaded. For `describe_imagenet`."""
+    import timm
+    from safetensors.torch import load_file
+
+    parts = imagenet_parts(timm.create_model("tf_efficientnet_lite0"))
+    parts.load_state_dict({name: tensor.float() for name, tensor in load_file(IMAGENET_WEIGHTS).items()})
+    _fold_norms(parts.eval())
+    return parts.requires_grad_(False).to(device)
+
+
+def describe_imagenet(network: nn.ModuleList, rgb: torch.Tensor, grid_hw: tuple[int, int]) -> torch.Tensor:
+    """The features of every patch.
+
+    Args:
+        network: `imagenet_network`, or `imagenet_parts` of a model of other weights.
+        rgb: (B, 3, h, w) float32 in [0, 1].
+        grid_hw: rows and columns of patches.
+
+    Returns:
+        (B, gh, gw, 152) float32 of unit length: of 40 values at every 8 pixels and of 112 at every 16 the mean over the
+        patch, brought to the same length and put side by side.
+    """
+    x, pooled = 2 * rgb - 1, []
+    for part in network:
+        x = part(x)  # (B, 40, h / 8, w / 8), then (B, 112, h / 16, w / 16)
+        pooled.append(F.normalize(F.adaptive_avg_pool2d(x, grid_hw), dim=1))
+    return torch.cat(pooled, 1).permute(0, 2, 3, 1) / len(pooled) ** 0.5
+
+
+def _fold_norms(module: nn.Module) -> None:
+    """Put every batch norm into the convolution before it: the same values in two thirds of the time."""
+    convolution = ""
+    for name, child in list(module.named_children()):
+        if isinstance(child, nn.Conv2d):
+            convolution = name
+        elif isinstance(child, nn.BatchNorm2d):
+            folded = nn.utils.fusion.fuse_conv_bn_eval(getattr(module, convolution), child)
+            setattr(module, convolution, folded)
+            setattr(module, name, getattr(child, "act", nn.Identity()))
+        else:
+            _fold_norms(child)

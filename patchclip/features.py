@@ -190,12 +190,12 @@ def extract_dense(
             unit = [F.normalize(layer, dim=-1) for layer in tokens.layers]
             vectors["tokens"] = torch.cat(unit, -1) / len(unit) ** 0.5  # unit length again
         rgb = tiled * backbone.std + backbone.mean
+        # on a CPU one by one, for one image fits the caches
+        singles = [rgb] if rgb.is_cuda else rgb.split(1)
         if texture_scale is not None:
-            # on a CPU one by one, for one image fits the caches
-            singles = [rgb] if rgb.is_cuda else rgb.split(1)
             vectors["texture"] = torch.cat([describe_texture(s, backbone.patch) for s in singles]) / texture_scale
         if photographs is not None:
-            vectors["imagenet"] = describe_imagenet(photographs, rgb, grid_hw)
+            vectors["imagenet"] = torch.cat([describe_imagenet(photographs, s, grid_hw) for s in singles])
         text = text_map(tokens.cls, tokens.dense, states, scales=scales, temperature=temperature)
         features = Features(text, tokens.dense, anomaly_probability(tokens.cls, states, temperature), vectors)
     if tiles_hw == (1, 1):

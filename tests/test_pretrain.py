@@ -201,7 +201,7 @@ def test_a_run_can_be_stopped_and_resumed(tmp_path: Path) -> None:
     assert after["images"] >= 160
 
     detector = Detector(f"local-dir:{release}", precision="fp32")
-    assert detector.options["layers"] == (3, 6)
+    assert detector.options["layers"] == (6, 8)
     assert detector.options["dense_attention"] == "qk"
     assert 0 < detector.predict(np.zeros((50, 60, 3), np.uint8)).score < 1
 

@@ -37,7 +37,10 @@ MODEL_CFG: dict[str, Any] = {
 }
 
 #: Blocks (counted from 1) whose tokens are trained to be compared between images.
-BANK_LAYERS = (3, 6)
+COMPARED_LAYERS = (3, 6)
+
+#: Blocks whose tokens the detector's bank takes: on synthetic products the later ones tell more.
+BANK_LAYERS = (6, 8)
 
 #: The attention of the last block: the dense tokens are trained, so it needs no surgery.
 DENSE_ATTENTION = "qk"
@@ -95,7 +98,7 @@ def encode_window(visual: Any, pixels: torch.Tensor, window: tuple[int, int, int
     if positions.shape[:2] != (cells, cells):
         image = positions.permute(2, 0, 1)[None]
         positions = F.interpolate(image, (cells, cells), mode="bicubic", antialias=True)[0].permute(1, 2, 0)
-    return run_tower(visual, pixels, positions, layers=BANK_LAYERS, dense_attention=DENSE_ATTENTION)
+    return run_tower(visual, pixels, positions, layers=COMPARED_LAYERS, dense_attention=DENSE_ATTENTION)
 
 
 def write_vocabulary(folder: Path) -> Path:

@@ -29,7 +29,16 @@ from ..synthetic import KINDS
 from ..synthetic.captions import caption, kind_prompt, random_name, state_prompts
 from . import losses
 from .data import Batch, PairSampler, build_pool
-from .model import BANK_LAYERS, DENSE_ATTENTION, PATCH, encode_window, new_model, write_release, write_vocabulary
+from .model import (
+    BANK_LAYERS,
+    COMPARED_LAYERS,
+    DENSE_ATTENTION,
+    PATCH,
+    encode_window,
+    new_model,
+    write_release,
+    write_vocabulary,
+)
 from .photographs import find_photographs
 from .teacher import Distillation, draw_patches, taught_features
 from .validate import make_validation, validate
@@ -75,7 +84,7 @@ class _Objective(nn.Module):
     def __init__(self, model: open_clip.CLIP, tokenizer: open_clip.SimpleTokenizer, *, taught: bool):
         super().__init__()
         self.model: Any = model
-        self.pair_distance = losses.PairDistance(len(BANK_LAYERS))
+        self.pair_distance = losses.PairDistance(len(COMPARED_LAYERS))
         self.distillation = Distillation(self.model.visual.transformer.width) if taught else None
         self.dense_scale = nn.Parameter(torch.tensor(math.log(10.0)))
         self._tokenizer = tokenizer

@@ -470,7 +470,7 @@ class Detector:
             image_hw: (H, W) of the images, and of the heatmaps; h and w are what `predict` would resize them to.
                 None is the model's own square, which needs no resizing.
             int8_images: some normal images (20 will do) to set the ranges by, for a static int8 network: the file is
-                smaller and a little faster, heatmaps move by some hundredths (`calibrate` again on its scores).
+                half as large and no slower, heatmaps move by some hundredths (`calibrate` again on its scores).
 
         Raises:
             ValueError: recipe "winclip", tiles, or more than the 2 GiB that one file holds.

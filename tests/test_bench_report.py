@@ -107,7 +107,7 @@ def test_the_page_is_sound_and_self_contained(page: Path) -> None:
             assert image.format == "JPEG"
             assert max(image.size) == 256
     # best, median and worst of both classes; the methods without a heatmap have one picture each
-    assert len(found.pictures) == 5 * 6 * 2 + 5 * 6 * 2 + 2 * 6
+    assert len(found.pictures) == 6 * 6 * 2 + 6 * 6 * 2 + 2 * 6
     text = " ".join(" ".join(found.text).split())
     for expected in (
         "a & b <i>",

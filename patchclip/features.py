@@ -189,9 +189,11 @@ def extract_dense(
         if layers:
             unit = [F.normalize(layer, dim=-1) for layer in tokens.layers]
             vectors["tokens"] = torch.cat(unit, -1) / len(unit) ** 0.5  # unit length again
-        rgb = tiled * backbone.std + backbone.mean
-        # on a CPU one by one, for one image fits the caches
-        singles = [rgb] if rgb.is_cuda else rgb.split(1)
+        singles: Sequence[torch.Tensor] = ()
+        if texture_scale is not None or photographs is not None:
+            rgb = tiled * backbone.std + backbone.mean
+            # on a CPU one by one, for one image fits the caches
+            singles = [rgb] if rgb.is_cuda else rgb.split(1)
         if texture_scale is not None:
             vectors["texture"] = torch.cat([describe_texture(s, backbone.patch) for s in singles]) / texture_scale
         if photographs is not None:

@@ -168,7 +168,7 @@ class Detector:
         """Fill the banks with normal images, weigh the cues and set the threshold; forgets what was fitted before.
 
         The weights and the threshold come from leave-one-image-out scores of the normal images (of about 64; for a
-        class with a single image from eight mild variations of it). With several classes each heatmap is relative to
+        class with a single image from six mild variations of it). With several classes each heatmap is relative to
         the level of its class, so that one threshold serves all.
 
         Args:
@@ -232,14 +232,15 @@ class Detector:
 
     def _set_threshold(self, scores: np.ndarray, rate: float, source: str, count: int) -> None:
         """From the scores of `count` normal images, or of as many variations of fewer."""
-        threshold = from_normal_scores(scores, rate, source)
+        fitted = self.memory_ is not None and self.options["recipe"] == "dense"
+        usual = self.backbone.model.about.get("score_spread") if fitted else None
+        threshold = from_normal_scores(scores, rate, source, images=count, usual_spread=usual)
         needed = math.ceil(1 / rate - 1 - 1e-9)
         if count < needed:
             images = "one normal image" if count == 1 else f"{count} normal images"
-            beyond = ", above every possible score" if threshold.value >= 1 else ""
             warnings.warn(
                 f"{source}: {images} cannot fix a false-positive rate of {rate:g}, which takes {needed}: the threshold "
-                f"{threshold.value:.4f} is an extrapolation{beyond}; calibrate with {needed} new images, or set it",
+                f"{threshold.value:.4f} is an extrapolation; calibrate with {needed} new images, or set it",
                 stacklevel=4 if source == "fit" else 3,
             )
         self._threshold = threshold

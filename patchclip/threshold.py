@@ -10,6 +10,12 @@ import numpy as np
 #: Where a threshold may come from: see `Detector.threshold_source`.
 SOURCES = ("model", "uncalibrated", "fit", "calibrate", "user")
 
+#: A usual spread counts as much as so many more scores.
+_USUAL_COUNTS = 4
+
+#: A score further from the middle than so many deviations counts as if it were there.
+_FARTHEST = 1.5
+
 
 @dataclass(frozen=True)
 class Threshold:
@@ -20,18 +26,24 @@ class Threshold:
     guaranteed: bool = False
 
 
-def from_normal_scores(scores: np.ndarray, rate: float, source: str) -> Threshold:
+def from_normal_scores(
+    scores: np.ndarray, rate: float, source: str, *, images: int | None = None, usual_spread: float | None = None
+) -> Threshold:
     """The smallest threshold that a new normal image exceeds with probability `rate` at most.
 
     With n scores it is the one of rank k = ceil((n + 1)(1 - rate)) (split conformal prediction), which holds for
-    any distribution. Where k > n, that is n < 1 / rate - 1, no such rank exists: then it is the upper limit that a
-    normal distribution predicts for one more score, and at least the largest score.
+    any distribution. Where k > n, that is n < 1 / rate - 1, no such rank exists: then it is the upper limit that
+    Student's t predicts for one more score, on the scale of log odds, from a mean and a deviation in which a score far
+    from the others counts no more than one at 1.5 deviations (Winsor): an image that is unlike the few others when it
+    is left out must not hide all defects.
 
     Args:
-        scores: (n,) of normal images, n >= 2.
+        scores: (n,) in [0, 1] of normal images, n >= 2.
         rate: in (0, 1).
         source: "fit" (leave-one-out scores, nearly exchangeable with new ones but not quite: never guaranteed) or
             "calibrate".
+        images: how many images they are of, where they are of variations; None is n.
+        usual_spread: deviation of the scores' log odds among normal images in general; counts as four more scores.
 
     Raises:
         ValueError: fewer than two scores, or a rate outside (0, 1).
@@ -41,12 +53,28 @@ def from_normal_scores(scores: np.ndarray, rate: float, source: str) -> Threshol
     count = len(scores)
     if count < 2:
         raise ValueError(f"expected at least 2 normal images for a threshold, got {count}: add more")
+    images = min(images or count, count)
     ordered = np.sort(np.asarray(scores, np.float64))
-    rank = math.ceil((count + 1) * (1 - rate) - 1e-9)
-    if rank <= count:
+    rank = math.ceil((images + 1) * (1 - rate) - 1e-9)
+    if rank <= images:
+        rank = math.ceil((count + 1) * (1 - rate) - 1e-9)
         return Threshold(float(ordered[rank - 1]), source, guaranteed=source == "calibrate")
-    from scipy.special import stdtrit  # scipy.stats has it too, and takes a second to import
+    from scipy.special import expit, logit, stdtrit  # scipy.stats has Student's t too, and takes a second to import
 
-    quantile = float(stdtrit(count - 1, 1 - rate))
-    predicted = ordered.mean() + quantile * ordered.std(ddof=1) * math.sqrt(1 + 1 / count)
-    return Threshold(float(max(predicted, ordered[-1])), source)
+    odds = logit(ordered.clip(1e-6, 1 - 1e-6))
+    centre, deviation = _winsorised(odds, usual_spread)
+    degrees = count - 1 if usual_spread is None else images - 1 + _USUAL_COUNTS
+    limit = centre + stdtrit(degrees, 1 - rate) * deviation * math.sqrt(1 + 1 / images)
+    return Threshold(float(expit(limit)), source)
+
+
+def _winsorised(values: np.ndarray, usual_spread: float | None) -> tuple[float, float]:
+    """Mean and deviation of (n,) values, n >= 2, those far out brought in."""
+    known, extra = (0.0, 0) if usual_spread is None else (usual_spread, _USUAL_COUNTS)
+    centre, deviation = float(np.median(values)), known or float(values.std(ddof=1))
+    for _ in range(50):
+        near = values.clip(centre - _FARTHEST * deviation, centre + _FARTHEST * deviation)
+        centre = float(near.mean())
+        squares = float(np.square(near - centre).sum())
+        deviation = math.sqrt((extra * known**2 + squares) / (extra + len(values) - 1))
+    return centre, deviation

@@ -157,13 +157,31 @@ def test_conformal_threshold_holds_on_new_scores() -> None:
     assert abs(np.mean(exceeded) - 0.1) < 0.02
 
 
-def test_few_scores_extrapolate() -> None:
-    scores = np.array([0.1, 0.2, 0.3, 0.4])
+def test_few_scores_extrapolate_on_log_odds() -> None:
+    odds = np.array([-2.3, -2.0, -1.7, -2.0])  # none beyond 1.5 deviations: mean -2, deviation 0.2449
+    scores = 1 / (1 + np.exp(-odds))
     found = from_normal_scores(scores, 0.05, "calibrate")
-    # t of 3 degrees of freedom at 0.95 is 2.3534; mean 0.25, deviation 0.1291
-    assert found.value == pytest.approx(0.25 + 2.3534 * 0.1291 * math.sqrt(1.25), abs=1e-4)
+    # t of 3 degrees of freedom at 0.95 is 2.3534
+    assert math.log(found.value / (1 - found.value)) == pytest.approx(-2 + 2.3534 * 0.2449 * math.sqrt(1.25), abs=1e-3)
     assert not found.guaranteed
     assert from_normal_scores(np.array([0.3, 0.3]), 0.05, "fit").value == pytest.approx(0.3)
+    # with a usual spread of 0.5, worth four scores: deviation sqrt((4 * 0.25 + 0.18) / 7), t of 7 is 1.8946
+    found = from_normal_scores(scores, 0.05, "fit", usual_spread=0.5)
+    expected = -2 + 1.8946 * math.sqrt(1.18 / 7) * math.sqrt(1.25)
+    assert math.log(found.value / (1 - found.value)) == pytest.approx(expected, abs=1e-3)
+
+
+def test_variations_of_few_images_count_as_those() -> None:
+    scores = np.random.default_rng(0).uniform(0.1, 0.2, 24)
+    one, four = (from_normal_scores(scores, 0.05, "fit", images=n, usual_spread=0.2).value for n in (1, 4))
+    assert one > four > from_normal_scores(scores, 0.05, "fit", usual_spread=0.2).value
+
+
+def test_one_odd_image_does_not_hide_the_defects() -> None:
+    usual = np.array([0.13, 0.14, 0.15, 0.12, 0.13, 0.16, 0.14])
+    alone, beside = (from_normal_scores(np.append(usual, odd), 0.05, "fit").value for odd in (0.15, 0.6))
+    assert usual.max() < alone < beside < 0.3
+    assert from_normal_scores(np.append(usual, 0.99), 0.05, "fit").value == pytest.approx(beside)
 
 
 @pytest.mark.parametrize(("count", "rate", "reason"), [(1, 0.05, "at least 2"), (5, 0.0, "rate"), (5, 1.0, "rate")])

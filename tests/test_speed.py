@@ -91,9 +91,10 @@ def test_nearest_when_later_blocks_hold_the_nearest(monkeypatch: pytest.MonkeyPa
 
 
 def test_quantile_of_an_extrapolated_threshold_is_students() -> None:
-    scores = np.array([0.1, 0.2, 0.15, 0.3])
-    expected = scores.mean() + stats.t.ppf(0.99, 3) * scores.std(ddof=1) * np.sqrt(1.25)
-    assert from_normal_scores(scores, 0.01, "fit").value == pytest.approx(expected, rel=1e-9)
+    odds = np.array([-2.2, -1.7, -2.1, -2.0])  # none so far out that it is brought in
+    expected = odds.mean() + stats.t.ppf(0.99, 3) * odds.std(ddof=1) * np.sqrt(1.25)
+    found = from_normal_scores(1 / (1 + np.exp(-odds)), 0.01, "fit").value
+    assert found == pytest.approx(1 / (1 + np.exp(-expected)), rel=1e-9)
 
 
 def test_images_are_resized_where_they_are_decoded(

@@ -1,18 +1,22 @@
 """`python -m patchclip.pretrain.constants`: the constants that are measured on synthetic images.
 
-Two things are set here and nowhere else, from surfaces of the training families with seeds of their own:
-the whitening of the texture descriptor (assets/texture.json), and the embedded model's zero-shot threshold
-(in assets/tiny/open_clip_config.json), so that a stated share of normal synthetic images exceeds it.
+Three things are set here and nowhere else, from surfaces of the training families with seeds of their own: the
+whitening of the texture descriptor (assets/texture.json), and in assets/tiny/open_clip_config.json the embedded model's
+zero-shot threshold, so that a stated share of normal synthetic images exceeds it, and the usual spread of the scores of
+normal images once it is fitted.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.special import logit
+from tqdm import tqdm
 
 from .. import descriptors
 from ..detector import Detector
@@ -56,6 +60,19 @@ def measure_threshold(products: list[list[np.ndarray]], rate: float) -> float:
     return round(float(np.quantile(scores, 1 - rate, method="higher")), 4)
 
 
+def measure_spread(products: list[list[np.ndarray]], shots: int = 4) -> float:
+    """Root mean square over products of the deviation of the scores' log odds among normal images that `fit` has not
+    seen, after a fit with `shots` others."""
+    detector, variances = Detector(precision="fp32"), []
+    for views in tqdm(products, "spread"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the threshold is of no interest
+            detector.fit(views[:shots], progress=False)
+        scores = [result.score for result in detector.predict_batch(views[shots:], progress=False)]
+        variances.append(logit(scores).var(ddof=1))
+    return round(float(np.sqrt(np.mean(variances))), 2)
+
+
 def main() -> None:
     """Parse the command line and run."""
     parser = argparse.ArgumentParser(prog="python -m patchclip.pretrain.constants", description=__doc__.split("\n")[0])
@@ -67,8 +84,10 @@ def main() -> None:
     config_file = Path(ASSETS / "tiny" / "open_clip_config.json")
     config = json.loads(config_file.read_text())
     config["patchclip"]["threshold"] = measure_threshold(products, args.rate)
+    config["patchclip"]["score_spread"] = measure_spread(normal_images(args.products // 8, 10))
     config_file.write_text(json.dumps(config, indent=2) + "\n")
-    print(f"threshold {config['patchclip']['threshold']} at a rate of {args.rate}")
+    found = config["patchclip"]
+    print(f"threshold {found['threshold']} at a rate of {args.rate}, spread {found['score_spread']}")
 
 
 if __name__ == "__main__":

@@ -165,13 +165,14 @@ class Backbone:
 
     Attributes:
         patch: side of a patch in pixels. image_size: the side it was trained at. depth: number of blocks.
-        mean, std: (3, 1, 1) float32.
+        dtype: of the products in that precision. mean, std: (3, 1, 1) float32.
     """
 
     def __init__(self, model: LoadedModel, *, device: torch.device, precision: str, dense_attention: str | None = None):
         self.model = model
         self.device = device
         self.precision = precision
+        self.dtype = _PRECISIONS[precision]
         self.dense_attention = dense_attention or model.about.get("dense_attention", "qq")
         visual: Any = model.clip.visual
         custom = type(visual.transformer.resblocks[-1]) is not open_clip.transformer.ResidualAttentionBlock
@@ -187,7 +188,7 @@ class Backbone:
         # first block move the scores of faint textures by hundredths
         for block in visual.transformer.resblocks[1:]:
             for part in (block,) if custom else (block.attn, block.mlp):
-                part.to(_PRECISIONS[precision])
+                part.to(self.dtype)
         #: at which names of defects are told apart: the model's own, as it was trained with
         self.naming_temperature = float(
             model.about.get("temperature", 1 / self._clip.logit_scale.detach().float().exp())
@@ -198,6 +199,12 @@ class Backbone:
     def weights_sha256(self) -> str:
         """Identity of the weights, see `models.weights_sha256`."""
         return weights_sha256(self._clip)
+
+    @property
+    def input(self) -> list[Any]:
+        """Mean and deviation that pixels are normalised by, and the activation: what the weights do not tell."""
+        activations = {type(part).__name__ for part in self._clip.visual.modules() if "GELU" in type(part).__name__}
+        return [list(self.model.mean), list(self.model.std), *sorted(activations)]
 
     def positions(self, grid_hw: tuple[int, int]) -> torch.Tensor:
         """Position embeddings of the patches on any grid, by bicubic interpolation: (gh, gw, D)."""

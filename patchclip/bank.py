@@ -134,7 +134,11 @@ class FaissBank(PatchBank):
         if skip is not None:
             return super().nearest(queries, skip=skip)
         found = torch.from_numpy(self._index.search(queries.cpu().numpy(), 1)[1][:, 0]).to(queries.device)  # (M,)
-        return (queries - self.vectors[found]).square().sum(1)
+        squared = (queries - self.vectors[found]).square().sum(1)
+        lost = found < 0  # all the lists that were searched are empty, as among many equal vectors
+        if lost.any():
+            squared[lost] = super().nearest(queries[lost])
+        return squared
 
 
 def make_bank(vectors: torch.Tensor, neighbours: str) -> PatchBank:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import warnings
 from collections import defaultdict
@@ -27,7 +26,10 @@ from .image import ImageLike, load_image
 from .options import CLIP_CUES, CUES, check_options
 from .pipeline import ordered_map, trim_memory
 from .result import Region, Result
-from .threshold import Threshold, from_normal_scores
+from .threshold import Threshold, from_normal_scores, images_needed
+
+#: Where a normal image's maps stay below it, it is a copy of another, or blank.
+_ALIKE = 1e-5
 
 #: Images of a stream after which freed memory goes back to the system.
 _TRIM_EVERY = 64
@@ -126,7 +128,7 @@ class Detector:
         self.weights_: dict[str, float] = {}
         #: with several classes: the level of each one's normal images, where its heatmaps are one half
         self.levels_: tuple[float, ...] = ()
-        own_text = ("prompts", "states", "templates", "scales", "temperature", "image_size", "tile")
+        own_text = ("prompts", "states", "templates", "scales", "temperature", "dense_attention", "image_size", "tile")
         self._threshold = Threshold(0.5, "uncalibrated")
         if "threshold" in about and recipe == "dense" and all(options[name] is None for name in own_text):
             self._threshold = Threshold(float(about["threshold"]), "model")
@@ -211,23 +213,34 @@ class Detector:
         for (maps, number), (features, size_hw, *_) in zip(compared, normals, strict=True):
             heatmaps = self._heatmaps(self._combine(maps, number)[None], size_hw)
             scores += self._scores(heatmaps, [maps], [features])
+        if any(max(float(m.max()) for cue, m in maps.items() if cue != "text") < _ALIKE for maps, _ in compared):
+            warnings.warn(
+                "fit: a normal image looks just like another, or like its own variations, and the threshold may be too "
+                "low: leave out copies and blank images",
+                stacklevel=3,
+            )
         self._set_threshold(np.array(scores), self.options["max_false_positive_rate"], "fit", min(count, len(scores)))
 
     def calibrate(
-        self, images: Sequence[ImageLike], *, max_false_positive_rate: float = 0.01, progress: bool = True
+        self, images: Sequence[ImageLike], *, max_false_positive_rate: float | None = None, progress: bool = True
     ) -> Detector:
         """Set the threshold so that new normal images exceed it at most that often; the heatmaps stay as they are.
 
         Guaranteed (`threshold_guaranteed`) for n >= 1 / rate - 1 normal images that `fit` has not seen: 19 for
         0.05, 99 for 0.01. With fewer it is an extrapolation, and a warning says so. Works before `fit` too.
 
+        Args:
+            images: normal images that `fit` has not seen.
+            max_false_positive_rate: None is the detector's own.
+
         Raises:
             ValueError: fewer than two images, or a rate outside (0, 1).
         """
-        if not 0 < max_false_positive_rate < 1:
-            raise ValueError(f"expected a false-positive rate between 0 and 1, got {max_false_positive_rate}")
+        rate = self.options["max_false_positive_rate"] if max_false_positive_rate is None else max_false_positive_rate
+        if not 0 < rate < 1:
+            raise ValueError(f"expected a false-positive rate between 0 and 1, got {rate}")
         scores = [result.score for result in self.predict_batch(images, progress=progress)]
-        self._set_threshold(np.array(scores), max_false_positive_rate, "calibrate", len(scores))
+        self._set_threshold(np.array(scores), rate, "calibrate", len(scores))
         return self
 
     def _set_threshold(self, scores: np.ndarray, rate: float, source: str, count: int) -> None:
@@ -235,7 +248,7 @@ class Detector:
         fitted = self.memory_ is not None and self.options["recipe"] == "dense"
         usual = self.backbone.model.about.get("score_spread") if fitted else None
         threshold = from_normal_scores(scores, rate, source, images=count, usual_spread=usual)
-        needed = math.ceil(1 / rate - 1 - 1e-9)
+        needed = images_needed(rate)
         if count < needed:
             images = "one normal image" if count == 1 else f"{count} normal images"
             warnings.warn(
@@ -279,6 +292,8 @@ class Detector:
         errors: Literal["raise", "return"] = "raise",
     ) -> Iterator[Result | ImageError]:
         """Results in the order of the images, while later images are decoded.
+
+        A result holds its image and its heatmap, 7 bytes a pixel: of many large images keep what you need alone.
 
         Args:
             images: any iterable; it is read as needed.
@@ -403,6 +418,7 @@ class Detector:
             "options": self.options,
             "weights_sha256": self.backbone.weights_sha256,
             "generation": self.backbone.model.about.get("generation"),
+            "input": self.backbone.input,
             "classes": list(self.memory_.classes) if self.memory_ else None,
             "cue_weights": self.weights_,
             "class_levels": self.levels_,
@@ -439,6 +455,11 @@ class Detector:
             raise FileFormatError(
                 f"{path} has damaged or foreign contents ({error!r}): save the detector again"
             ) from error
+        if saved.get("input", detector.backbone.input) != detector.backbone.input:
+            raise WeightsUnavailableError(
+                f"{path} was fitted with pixels and activation {saved['input']}, as its tag has them, but "
+                f"{detector.options['pretrained']} alone has {detector.backbone.input}: leave out pretrained=, or fit again"
+            )
         if detector.backbone.weights_sha256 != expected:
             raise WeightsUnavailableError(
                 f"{path} was fitted with other weights of {detector.options['model']!r} (generation "

@@ -26,6 +26,7 @@ from .descriptors import describe_imagenet, describe_texture, filters, imagenet_
 from .errors import MissingDependencyError
 from .heatmap import to_heatmaps
 from .image import ImageLike, load_image, resize
+from .options import CUES
 from .scoring import distance_maps, fuse, relative_to, text_map
 from .store import require_folder
 
@@ -196,7 +197,7 @@ class _DenseModule(nn.Module):
         self.weights = dict(detector.weights_)
         self.levels = nn.Buffer(torch.tensor(detector.levels_))  # of each class, empty for one
         memory: Memory | None = detector.memory_
-        self.names = tuple(memory.banks[0]) if memory else ()
+        self.names = tuple(cue for cue in CUES if memory and cue in memory.banks[0])  # in the order of `predict`
         self.with_text = memory is None or "text" in own["cues"]
         self.several = bool(detector.classes_)
         #: for each name of a bank, the vectors of every class

@@ -20,6 +20,9 @@ from .image import model_size, resize, to_pixels
 from .scoring import anomaly_probability, name_probabilities, text_map
 from .windows import harmonic_aggregate, harmonic_mean
 
+#: Images that are described at once on a CPU: more do not fit its caches.
+_DESCRIBED = 4
+
 #: Images, or tiles of one, that go through the network at once.
 _CHUNK = 32
 
@@ -92,7 +95,7 @@ class Extractor:
                     temperature=options["temperature"],
                     layers=options["layers"] if "tokens" in banks else (),
                     texture_scale=whitening()[0].to(pixels.device) if "texture" in banks else None,
-                    photographs=imagenet_network(pixels.device) if "imagenet" in banks else None,
+                    photographs=imagenet_network(pixels.device, backbone.dtype) if "imagenet" in banks else None,
                 )
             for place, index in enumerate(indices):
                 out[index] = select(batch, place)
@@ -153,7 +156,7 @@ def extract_dense(
     temperature: float,
     layers: Sequence[int],
     texture_scale: torch.Tensor | None,
-    photographs: nn.ModuleList | None,
+    photographs: nn.Sequential | None,
 ) -> Features:
     """Recipe "dense": everything from one forward.
 
@@ -189,15 +192,14 @@ def extract_dense(
         if layers:
             unit = [F.normalize(layer, dim=-1) for layer in tokens.layers]
             vectors["tokens"] = torch.cat(unit, -1) / len(unit) ** 0.5  # unit length again
-        singles: Sequence[torch.Tensor] = ()
+        few: Sequence[torch.Tensor] = ()
         if texture_scale is not None or photographs is not None:
             rgb = tiled * backbone.std + backbone.mean
-            # on a CPU one by one, for one image fits the caches
-            singles = [rgb] if rgb.is_cuda else rgb.split(1)
+            few = [rgb] if rgb.is_cuda else rgb.split(_DESCRIBED)
         if texture_scale is not None:
-            vectors["texture"] = torch.cat([describe_texture(s, backbone.patch) for s in singles]) / texture_scale
+            vectors["texture"] = torch.cat([describe_texture(s, backbone.patch) for s in few]) / texture_scale
         if photographs is not None:
-            vectors["imagenet"] = torch.cat([describe_imagenet(photographs, s, grid_hw) for s in singles])
+            vectors["imagenet"] = torch.cat([describe_imagenet(photographs, s, grid_hw) for s in few])
         text = text_map(tokens.cls, tokens.dense, states, scales=scales, temperature=temperature)
         features = Features(text, tokens.dense, anomaly_probability(tokens.cls, states, temperature), vectors)
     if tiles_hw == (1, 1):

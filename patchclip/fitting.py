@@ -14,8 +14,10 @@ from tqdm import tqdm
 from .bank import Memory, Rows, build_banks
 from .features import Extractor, Features
 from .image import ImageLike, augmented, calibration_views, describe, load_image
+from .threshold import images_needed
 
-#: Leave-one-out looks at about so many normal images at most, spread evenly, and at one of each class at least.
+#: Leave-one-out looks at about so many normal images at most, or at as many as the false-positive rate takes, spread
+#: evenly, and at one of each class at least.
 _LEFT_OUT_AT_MOST = 64
 
 
@@ -47,7 +49,7 @@ def as_groups(images: Sequence[ImageLike] | Mapping[str, Sequence[ImageLike]]) -
     for name in images:
         if not isinstance(name, (str, int, np.integer)):
             raise ValueError(f"expected names of classes to be strings, got {name!r}")
-    return {name: _as_list(group, f" for class {name!r}") for name, group in images.items()}
+    return {str(name): _as_list(group, f" for class {name!r}") for name, group in images.items()}
 
 
 def _as_list(images: Iterable[ImageLike], whose: str) -> list[ImageLike]:
@@ -76,7 +78,7 @@ def gather(
     """
     options = extractor.options
     total = sum(len(group) for group in groups.values())
-    share = min(1.0, _LEFT_OUT_AT_MOST / total)
+    share = min(1.0, max(_LEFT_OUT_AT_MOST, images_needed(options["max_false_positive_rate"])) / total)
     banks, normals = [], []
     with tqdm(total=total, desc="fit", unit="img", disable=None if progress else True, leave=False) as bar:
         for number, group in enumerate(groups.values()):
@@ -88,8 +90,9 @@ def gather(
                 features = extractor.features(copies, for_bank=True)
                 vectors.append(_merge_copies(features))
                 if len(group) == 1:
-                    new = [v for v in calibration_views(upright) if not any(np.array_equal(v, c) for c in copies)]
-                    views = extractor.features(new, for_bank=True)
+                    made = calibration_views(upright)
+                    new = [view for view in made if not any(np.array_equal(view, copy) for copy in copies)]
+                    views = extractor.features(new or made, for_bank=True)  # a blank image has no other
                     normals += [Normal(view, upright.shape[:2], number, {}) for view in views]
                 elif place in left_out:
                     kept.append((place, features[0], upright.shape[:2]))

@@ -8,7 +8,7 @@ from typing import Any
 from .backbone import DENSE_ATTENTIONS
 
 CUES = ("text", "tokens", "texture", "imagenet")
-#: Those that recipe "winclip" has, and that a model of its own size needs no help beside.
+#: The default of every model but the embedded one; recipe "winclip" has no others.
 CLIP_CUES = CUES[:2]
 
 #: None leaves these to the model; tile=None has no tiles.

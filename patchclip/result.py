@@ -71,8 +71,8 @@ class Result:
     def overlay(self, *, max_side: int = 1024) -> Image.Image:
         """The image with the heatmap over it and a labelled box around each region.
 
-        Colours are on a fixed scale anchored to the threshold (`viz.colour_level`), so that a normal image stays
-        as it is.
+        Colours are on a fixed scale anchored to the threshold (`viz.colour_level`): what is well below it stays as it
+        is.
 
         Args:
             max_side: the picture is shrunk so that its longer side has at most so many pixels.

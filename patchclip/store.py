@@ -1,8 +1,8 @@
 """One safetensors file for a fitted detector: tensors, and everything else as JSON in its metadata. No pickle.
 
 Layout, format_version 1:
-    metadata["patchclip"]   JSON: {"format": "detector", "format_version": 1, "detector": {options, identity and hash
-                            of the backbone, classes, cue weights, threshold}}
+    metadata["patchclip"]   JSON: {"format": "detector", "format_version": 1, "detector": {options; hash, generation
+                            and input of the backbone; classes and their levels; cue weights; threshold}}
     tensors                 bank.<class number>.<bank name>, (N, D) float32
 """
 

@@ -7,23 +7,26 @@ from dataclasses import dataclass
 
 import numpy as np
 
-#: Where a threshold may come from: see `Detector.threshold_source`.
-SOURCES = ("model", "uncalibrated", "fit", "calibrate", "user")
-
 #: A usual spread counts as much as so many more scores.
 _USUAL_COUNTS = 4
 
-#: A score further from the middle than so many deviations counts as if it were there.
-_FARTHEST = 1.5
+#: A score further from the middle than so many deviations counts as if it were there, which leaves a normal
+#: distribution so much of its variance (Huber's proposal 2).
+_FARTHEST, _LEFT = 1.5, 0.7784655
 
 
 @dataclass(frozen=True)
 class Threshold:
-    """Attributes: value; source, one of `SOURCES`; guaranteed, whether its false-positive rate is."""
+    """Attributes: value; source, see `Detector.threshold_source`; guaranteed, whether its false-positive rate is."""
 
     value: float
     source: str
     guaranteed: bool = False
+
+
+def images_needed(rate: float) -> int:
+    """How many normal scores fix a threshold for that false-positive rate."""
+    return math.ceil(1 / rate - 1 - 1e-9)
 
 
 def from_normal_scores(
@@ -34,8 +37,8 @@ def from_normal_scores(
     With n scores it is the one of rank k = ceil((n + 1)(1 - rate)) (split conformal prediction), which holds for
     any distribution. Where k > n, that is n < 1 / rate - 1, no such rank exists: then it is the upper limit that
     Student's t predicts for one more score, on the scale of log odds, from a mean and a deviation in which a score far
-    from the others counts no more than one at 1.5 deviations (Winsor): an image that is unlike the few others when it
-    is left out must not hide all defects.
+    from the others counts no more than one at 1.5 deviations (Huber, proposal 2): an image that is unlike the few
+    others when it is left out must not hide all defects.
 
     Args:
         scores: (n,) in [0, 1] of normal images, n >= 2.
@@ -69,12 +72,12 @@ def from_normal_scores(
 
 
 def _winsorised(values: np.ndarray, usual_spread: float | None) -> tuple[float, float]:
-    """Mean and deviation of (n,) values, n >= 2, those far out brought in."""
+    """Mean and deviation of (n,) values, n >= 2, whatever lies far out (Huber, proposal 2)."""
     known, extra = (0.0, 0) if usual_spread is None else (usual_spread, _USUAL_COUNTS)
     centre, deviation = float(np.median(values)), known or float(values.std(ddof=1))
     for _ in range(50):
         near = values.clip(centre - _FARTHEST * deviation, centre + _FARTHEST * deviation)
         centre = float(near.mean())
         squares = float(np.square(near - centre).sum())
-        deviation = math.sqrt((extra * known**2 + squares) / (extra + len(values) - 1))
+        deviation = math.sqrt((extra * known**2 + squares / _LEFT) / (extra + len(values) - 1))
     return centre, deviation

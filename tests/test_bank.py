@@ -94,3 +94,14 @@ def test_faiss_finds_the_same_neighbours() -> None:
     own = slice(0, 100)
     assert torch.equal(approximate.nearest(vectors[own], skip=own), exact.nearest(vectors[own], skip=own))
     assert float(FaissBank(vectors[:1]).nearest(vectors[:1])) == 0
+
+
+def test_faiss_among_many_equal_vectors() -> None:
+    generator = torch.Generator().manual_seed(0)
+    vectors = torch.randn(4000, 8, generator=generator)
+    vectors[:3600] = vectors[0]
+    queries = vectors[0] + 0.3 * torch.randn(200, 8, generator=generator)
+    stored = FaissBank(vectors)
+    stored._index.nprobe = 1
+    assert bool((stored._index.search(queries.numpy(), 1)[1] < 0).any())  # lists that are empty
+    assert float((stored.nearest(queries) - PatchBank(vectors).nearest(queries)).abs().max()) < 1

@@ -13,6 +13,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -171,7 +172,7 @@ def test_fewer_images_than_the_rate_needs_are_warned_of(local_model: str, normal
 def test_threshold_by_hand_and_by_calibration(local_model: str, normals: list[np.ndarray]) -> None:
     detector = Detector(local_model)
     before = detector.predict(normals[0]).heatmap
-    detector.calibrate(normals * 4, max_false_positive_rate=0.05)
+    detector.calibrate(normals * 4)  # at the detector's own rate of 0.05
     assert (detector.threshold_source, detector.threshold_guaranteed) == ("calibrate", True)
     highest = max(detector.predict(normal).score for normal in normals)
     assert detector.threshold == pytest.approx(highest, abs=1e-5)  # a batch rounds otherwise than one image
@@ -438,6 +439,38 @@ def test_bytes_and_open_pictures(tiny: Detector, normals: list[np.ndarray]) -> N
     buffer = io.BytesIO()
     Image.fromarray(normals[0]).save(buffer, "PNG")
     assert tiny.predict(buffer.getvalue()).score == tiny.predict(normals[0]).score
+
+
+@FEW
+def test_copies_and_blank_images_are_warned_of(local_model: str, normals: list[np.ndarray]) -> None:
+    blank = np.full((64, 64, 3), 40, np.uint8)
+    for images in ([normals[0]] * 2, [blank], {"a": [blank], "b": normals[:2]}):
+        with pytest.warns(UserWarning, match="looks just like another"):
+            detector = Detector(local_model).fit(images)
+        assert 0 < detector.threshold < 1
+        assert np.isfinite(detector.predict(normals[1]).score)
+
+
+@FEW
+def test_as_many_are_left_out_as_the_rate_takes(local_model: str, normals: list[np.ndarray]) -> None:
+    detector = Detector(local_model, image_size=32, max_false_positive_rate=0.01)
+    _, left_out = gather(detector._extractor, {None: [normals[k % 6] for k in range(110)]}, progress=False)
+    assert len(left_out) == 99
+
+
+def test_weights_that_take_other_pixels_are_refused(local_model: str, tmp_path: Path) -> None:
+    detector = Detector(local_model)
+    detector.backbone.model = replace(detector.backbone.model, mean=(0.5, 0.5, 0.5))  # as by another tag
+    detector.save(tmp_path / "detector.safetensors")
+    with pytest.raises(WeightsUnavailableError, match=r"\[0.5, 0.5, 0.5\].*'GELU'"):
+        Detector.load(tmp_path / "detector.safetensors")
+
+
+@FEW
+def test_classes_may_be_numbers(local_model: str, normals: list[np.ndarray]) -> None:
+    detector = Detector(local_model).fit({np.int64(3): normals[:2], 4: normals[2:4]})
+    assert detector.classes_ == ("3", "4")
+    assert json.loads(json.dumps(detector.predict(normals[4]).to_dict()))["class_name"] in detector.classes_
 
 
 @FEW

@@ -12,6 +12,7 @@ import onnxruntime
 import pytest
 
 from patchclip import Detector, MissingDependencyError
+from patchclip.export import _DenseModule
 from patchclip.synthetic import Surface, sample_surface
 
 FEW = pytest.mark.filterwarnings("ignore:fit.*extrapolation:UserWarning")
@@ -62,7 +63,10 @@ def test_classes(normals: list[np.ndarray], tmp_path: Path) -> None:
     detector = Detector(image_size=64, precision="fp32", cues=("tokens", "texture", "imagenet"), dense_attention="vv")
     detector.fit({"fabric": fabric[:2], "dots": dots[:2]})
     path = tmp_path / "detector.onnx"
-    detector.export(path)
+    detector.save(tmp_path / "detector.safetensors")
+    loaded = Detector.load(tmp_path / "detector.safetensors")  # its banks are in the order of the file
+    assert _DenseModule(loaded, (64, 64), (64, 64)).names == ("tokens", "texture", "imagenet")
+    loaded.export(path)
     images = [*fabric, *dots]
     assert_agree(detector, path, images)
     names = [result.class_name for result in detector.predict_batch(images, progress=False)]

@@ -15,6 +15,7 @@ import torch
 
 import patchclip
 from patchclip import Detector
+from patchclip.descriptors import imagenet_network
 from patchclip.image import load_image
 
 PACKAGE = Path(patchclip.__file__).parent
@@ -198,7 +199,9 @@ def test_global_state_is_left_alone(local_model: str, normals: list[np.ndarray])
     torch.manual_seed(5)
     np.random.seed(5)
     before = torch.get_rng_state(), np.random.get_state()[1].copy(), torch.get_num_threads(), torch.is_grad_enabled()
-    fitted(local_model, normals[:2], coreset=0.5).predict(normals[2])
+    imagenet_network.cache_clear()
+    cues = ("text", "tokens", "imagenet")
+    fitted(local_model, normals[:2], coreset=0.5, cues=cues).predict(normals[2])
     assert torch.equal(before[0], torch.get_rng_state())
     assert np.array_equal(before[1], np.random.get_state()[1])
     assert before[2:] == (torch.get_num_threads(), torch.is_grad_enabled())

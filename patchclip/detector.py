@@ -458,7 +458,8 @@ class Detector:
         if saved.get("input", detector.backbone.input) != detector.backbone.input:
             raise WeightsUnavailableError(
                 f"{path} was fitted with pixels and activation {saved['input']}, as its tag has them, but "
-                f"{detector.options['pretrained']} alone has {detector.backbone.input}: leave out pretrained=, or fit again"
+                f"{detector.options['pretrained']} alone has {detector.backbone.input}: leave out pretrained=, or fit "
+                "again"
             )
         if detector.backbone.weights_sha256 != expected:
             raise WeightsUnavailableError(

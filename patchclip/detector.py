@@ -23,7 +23,7 @@ from .features import Extractor, Features
 from .fitting import Normal, as_groups, gather, refuse_single
 from .heatmap import find_blobs, separate_heatmaps
 from .image import ImageLike, load_image
-from .options import CLIP_CUES, CUES, check_options
+from .options import CUES, check_options, options_in_force
 from .pipeline import ordered_map, trim_memory
 from .result import Region, Result
 from .threshold import Threshold, from_normal_scores, images_needed
@@ -105,24 +105,8 @@ class Detector:
         loaded = models.load_model(model, None if pretrained is None else os.fspath(pretrained))
         resolved = default_precision(place) if precision == "auto" else precision
         self.backbone = Backbone(loaded, device=place, precision=resolved, dense_attention=dense_attention)
-        about, depth = loaded.about, self.backbone.depth
-        default_cues = CUES if about.get("texture") and recipe == "dense" else CLIP_CUES
-        default_layers = about.get("bank_layers", sorted({max(1, depth // 2), max(1, 3 * depth // 4)}))
-        wordings = prompt_sets.defect_wordings(defects)
-        if layers is not None and not all(1 <= layer <= depth for layer in layers):
-            raise ValueError(f"expected layers between 1 and {depth} for {model!r}, got {tuple(layers)}")
         #: every option as it is in force; saved with the detector
-        self.options: dict[str, Any] = options | {
-            "pretrained": loaded.pretrained,
-            "defects": {name: list(words) for name, words in wordings.items()},
-            "cues": tuple(cues or default_cues),
-            "scales": tuple(scales or about.get("scales", (0, 2, 3))),
-            "temperature": temperature or about.get("temperature", 0.07),
-            "layers": tuple(layers or default_layers),
-            "dense_attention": self.backbone.dense_attention,
-            "image_size": image_size or self.backbone.image_size,
-            "precision": resolved,
-        }
+        self.options: dict[str, Any] = options | options_in_force(options, self.backbone)
         self.memory_: Memory | None = None
         #: weight of each cue in the heatmap, set by `fit`
         self.weights_: dict[str, float] = {}
@@ -130,8 +114,8 @@ class Detector:
         self.levels_: tuple[float, ...] = ()
         own_text = ("prompts", "states", "templates", "scales", "temperature", "dense_attention", "image_size", "tile")
         self._threshold = Threshold(0.5, "uncalibrated")
-        if "threshold" in about and recipe == "dense" and all(options[name] is None for name in own_text):
-            self._threshold = Threshold(float(about["threshold"]), "model")
+        if "threshold" in loaded.about and recipe == "dense" and all(options[name] is None for name in own_text):
+            self._threshold = Threshold(float(loaded.about["threshold"]), "model")
         self._extractor = Extractor(self.backbone, self.options)
 
     # --- threshold ------------------------------------------------------------------------------------------------

@@ -1,11 +1,12 @@
-"""Ranges of the detector's options."""
+"""The detector's options: their ranges, and what those are that the model decides."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from .backbone import DENSE_ATTENTIONS
+from .backbone import DENSE_ATTENTIONS, Backbone
+from .prompts import defect_wordings
 
 CUES = ("text", "tokens", "texture", "imagenet")
 #: The default of every model but the embedded one; recipe "winclip" has no others.
@@ -65,3 +66,27 @@ def check_options(options: Mapping[str, Any]) -> None:
             sentence.format("")
         except (IndexError, KeyError, ValueError) as error:
             raise ValueError(f"expected one {{}} for the object in {sentence!r}, and no other braces") from error
+
+
+def options_in_force(options: Mapping[str, Any], backbone: Backbone) -> dict[str, Any]:
+    """What the model decides where the constructor was given None, and the rest of what it was given in one form.
+
+    Raises:
+        ValueError: a layer that the model does not have, or names of defects that are none.
+    """
+    about, depth = backbone.model.about, backbone.depth
+    cues = CUES if about.get("texture") and options["recipe"] == "dense" else CLIP_CUES
+    layers = options["layers"] or about.get("bank_layers", sorted({max(1, depth // 2), max(1, 3 * depth // 4)}))
+    if not all(1 <= layer <= depth for layer in layers):
+        raise ValueError(f"expected layers between 1 and {depth} for {options['model']!r}, got {tuple(layers)}")
+    return {
+        "pretrained": backbone.model.pretrained,
+        "defects": {name: list(words) for name, words in defect_wordings(options["defects"]).items()},
+        "cues": tuple(options["cues"] or cues),
+        "scales": tuple(options["scales"] or about.get("scales", (0, 2, 3))),
+        "temperature": options["temperature"] or about.get("temperature", 0.07),
+        "layers": tuple(layers),
+        "dense_attention": backbone.dense_attention,
+        "image_size": options["image_size"] or backbone.image_size,
+        "precision": backbone.precision,
+    }

@@ -165,9 +165,9 @@ def test_few_scores_extrapolate_on_log_odds() -> None:
     assert math.log(found.value / (1 - found.value)) == pytest.approx(-2 + 2.3534 * 0.27762 * math.sqrt(1.25), abs=1e-3)
     assert not found.guaranteed
     assert from_normal_scores(np.array([0.3, 0.3]), 0.05, "fit").value == pytest.approx(0.3)
-    # with a usual spread of 0.5, worth four scores: deviation sqrt((4 * 0.25 + 0.18 / 0.7785) / 7), t of 7 is 1.8946
+    # with a usual spread of 0.5, worth four scores: deviation sqrt((4 * 0.25 + 0.18) / 7), t of 7 is 1.8946
     found = from_normal_scores(scores, 0.05, "fit", usual_spread=0.5)
-    expected = -2 + 1.8946 * math.sqrt((1 + 0.18 / 0.7785) / 7) * math.sqrt(1.25)
+    expected = -2 + 1.8946 * math.sqrt(1.18 / 7) * math.sqrt(1.25)
     assert math.log(found.value / (1 - found.value)) == pytest.approx(expected, abs=1e-3)
 
 
@@ -177,7 +177,7 @@ def test_the_limit_of_few_scores_is_exceeded_as_often_as_it_says(spread: float |
 
     def exceeded(count: int, rate: float) -> float:
         scores = 1 / (1 + np.exp(2 - 0.3 * rng.standard_normal((1500, count + 1))))
-        limits = [from_normal_scores(row[:-1], rate, "fit", usual_spread=spread).value for row in scores]
+        limits = [from_normal_scores(row[:-1], rate, "calibrate", usual_spread=spread).value for row in scores]
         return float(np.mean(scores[:, -1] > limits))
 
     assert exceeded(6, 0.1) == pytest.approx(0.1, abs=0.03)

@@ -22,7 +22,7 @@ NORMALS = 4
 #: name -> (family, seed of the product, kind of defect, seed of the defect)
 PRODUCTS = {
     "tile": ("grid", 45, "crack", 1),
-    "fabric": ("fabric", 41, "hole", 1),
+    "fabric": ("fabric", 43, "hole", 1),
     "metal": ("brushed", 40, "scratch", 1),
 }
 

@@ -40,7 +40,8 @@ def as_groups(images: Sequence[ImageLike] | Mapping[str, Sequence[ImageLike]]) -
     """class -> images; the class is None without a mapping.
 
     Raises:
-        ValueError: no images, a class without any, a single image in place of a list, or a class without a name.
+        ValueError: no images, a class without any, a single image in place of a list, a class without a name, or two of
+            the same.
     """
     if not isinstance(images, Mapping):
         return {None: _as_list(images, "")}
@@ -49,6 +50,8 @@ def as_groups(images: Sequence[ImageLike] | Mapping[str, Sequence[ImageLike]]) -
     for name in images:
         if not isinstance(name, (str, int, np.integer)):
             raise ValueError(f"expected names of classes to be strings, got {name!r}")
+    if len({str(name) for name in images}) < len(images):
+        raise ValueError(f"expected classes of different names, got {list(images)}: a number and its digits are one")
     return {str(name): _as_list(group, f" for class {name!r}") for name, group in images.items()}
 
 

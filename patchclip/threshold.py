@@ -62,8 +62,7 @@ def from_normal_scores(
         raise ValueError(f"expected at least 2 normal images for a threshold, got {count}: add more")
     images = min(images or count, count)
     ordered = np.sort(np.asarray(scores, np.float64))
-    rank = math.ceil((images + 1) * (1 - rate) - 1e-9)
-    if rank <= images:
+    if images >= images_needed(rate):
         rank = math.ceil((count + 1) * (1 - rate) - 1e-9)
         return Threshold(float(ordered[rank - 1]), source, guaranteed=source == "calibrate")
     from scipy.special import expit, logit, stdtrit  # scipy.stats has Student's t too, and takes a second to import

@@ -470,6 +470,8 @@ def test_weights_that_take_other_pixels_are_refused(local_model: str, tmp_path: 
 def test_classes_may_be_numbers(local_model: str, normals: list[np.ndarray]) -> None:
     detector = Detector(local_model).fit({np.int64(3): normals[:2], 4: normals[2:4]})
     assert detector.classes_ == ("3", "4")
+    with pytest.raises(ValueError, match="classes of different names"):
+        detector.fit({4: normals[:2], "4": normals[2:4]})
     assert json.loads(json.dumps(detector.predict(normals[4]).to_dict()))["class_name"] in detector.classes_
 
 

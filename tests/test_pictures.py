@@ -101,6 +101,7 @@ def test_imagenet_features_are_those_of_the_whole_network(
     assert found.shape == (2, 4, 6, 112)
     assert torch.allclose(found.norm(dim=-1), torch.ones(2, 4, 6), atol=1e-5)
     assert torch.allclose(found[1, 1, 4], whole[1, :, 1, 4] / whole[1, :, 1, 4].norm(), atol=5e-3)
+    assert describe_imagenet(network, rgb, (5, 7)).shape == (2, 5, 7, 112)  # patches of other sizes
     quick = imagenet_network.__wrapped__(torch.device("cpu"), torch.bfloat16)
     rough = describe_imagenet(quick, rgb, (2, 3))  # larger patches
     expected = F.normalize(F.avg_pool2d(whole, 2), dim=1).permute(0, 2, 3, 1)

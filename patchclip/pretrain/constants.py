@@ -64,7 +64,7 @@ def measure_spread(products: list[list[np.ndarray]], shots: int = 4) -> float:
     """Root mean square over products of the deviation of the scores' log odds among normal images that `fit` has not
     seen, after a fit with `shots` others."""
     detector, variances = Detector(precision="fp32"), []
-    for views in tqdm(products, "spread"):
+    for views in tqdm(products, "spread", disable=None):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the threshold is of no interest
             detector.fit(views[:shots], progress=False)
@@ -83,11 +83,11 @@ def main() -> None:
     descriptors.CONSTANTS.write_text(json.dumps(measure_whitening(products)) + "\n")
     config_file = Path(ASSETS / "tiny" / "open_clip_config.json")
     config = json.loads(config_file.read_text())
-    config["patchclip"]["threshold"] = measure_threshold(products, args.rate)
-    config["patchclip"]["score_spread"] = measure_spread(normal_images(args.products // 8, 10))
+    about = config["patchclip"]
+    about["threshold"] = measure_threshold(products, args.rate)
+    about["score_spread"] = measure_spread(normal_images(args.products // 8, 10))
     config_file.write_text(json.dumps(config, indent=2) + "\n")
-    found = config["patchclip"]
-    print(f"threshold {found['threshold']} at a rate of {args.rate}, spread {found['score_spread']}")
+    print(f"threshold {about['threshold']} at a rate of {args.rate}, spread {about['score_spread']}")
 
 
 if __name__ == "__main__":

@@ -384,7 +384,7 @@ class Detector:
         ]
 
     def _regions(self, heatmap: torch.Tensor, dense: torch.Tensor) -> tuple[Region, ...]:
-        """Pieces above the threshold, each named by the mean of its tokens."""
+        """Pieces that lie above the threshold and stand out, each named by the mean of its tokens."""
         regions = []
         for blob in find_blobs(heatmap.cpu().numpy(), self.threshold, (dense.shape[0], dense.shape[1])):
             name, confidence = self._extractor.name(dense[torch.from_numpy(blob.cells)].mean(0))

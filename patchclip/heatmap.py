@@ -12,6 +12,11 @@ from torch.nn import functional as F
 #: the same picture as smoothing at full size, at a cost that does not grow with the image.
 _FINE = 4
 
+#: Regions reach at least so much of the way from the median of their heatmap to its maximum, for a defect moves all
+#: tokens of its image a little. Of synthetic images with a defect 10 % show a region elsewhere, without it 22 %; where
+#: there are two, regions meet 87 % of the defects, without it 90 %.
+_STANDS_OUT = 0.25
+
 
 def to_heatmaps(maps: torch.Tensor, size_hw: tuple[int, int], smoothing: float) -> torch.Tensor:
     """Bilinear to the image's size, with Gaussian smoothing.
@@ -58,7 +63,7 @@ def _smooth(maps: torch.Tensor, smoothing: float) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Blob:
-    """A connected piece above the threshold.
+    """A connected piece above the threshold that stands out.
 
     Attributes:
         box_xyxy: in pixels, exclusive end; area_px; score: its highest value.
@@ -72,12 +77,20 @@ class Blob:
 
 
 def find_blobs(heatmap: np.ndarray, threshold: float, grid_hw: tuple[int, int]) -> list[Blob]:
-    """Connected components (8-neighbourhood) of the heatmap above the threshold, highest first.
+    """Connected components (8-neighbourhood) of the heatmap where it lies above the threshold and stands out: at least
+    a quarter of the way from its median to its maximum. Highest first.
 
     Args:
         heatmap: (H, W) float32.
     """
-    above = heatmap > threshold
+    height, width = heatmap.shape
+    gh, gw = grid_hw
+    rows = ((np.arange(gh) + 0.5) * height / gh).astype(int)
+    columns = ((np.arange(gw) + 0.5) * width / gw).astype(int)
+    middles = np.ix_(rows, columns)
+    background = float(np.median(heatmap[middles]))
+    stands_out = background + _STANDS_OUT * (float(heatmap.max()) - background)
+    above = (heatmap > threshold) & (heatmap >= stands_out)
     if not above.any():
         return []
     import cv2
@@ -87,11 +100,7 @@ def find_blobs(heatmap: np.ndarray, threshold: float, grid_hw: tuple[int, int]) 
     labels = np.zeros(heatmap.shape, np.int32)
     count, labels[part], stats, _ = cv2.connectedComponentsWithStats(above[part].view(np.uint8), connectivity=8)
     stats[:, :2] += filled[:2]
-    height, width = heatmap.shape
-    gh, gw = grid_hw
-    rows = ((np.arange(gh) + 0.5) * height / gh).astype(int)
-    columns = ((np.arange(gw) + 0.5) * width / gw).astype(int)
-    at_middles = labels[np.ix_(rows, columns)]  # (gh, gw)
+    at_middles = labels[middles]  # (gh, gw)
     blobs = []
     for number in range(1, count):
         left, top, across, down, area = (int(value) for value in stats[number])

@@ -15,11 +15,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Region:
-    """A connected piece of the heatmap above the threshold.
+    """A connected piece of the heatmap that lies above the threshold and stands out: at least a quarter of the way from
+    the heatmap's median to its maximum.
 
     Attributes:
         box_xyxy: left, top, right, bottom in pixels of the upright image; right and bottom are exclusive.
-        area_px: pixels above the threshold.
+        area_px: pixels of the piece.
         score: highest value of the heatmap inside, in [0, 1].
         defect: its name, or None when the text prefers no name clearly.
         confidence: probability of that name among all defect names, in [0, 1]; None without a name.
@@ -39,7 +40,7 @@ class Result:
     Attributes:
         score: in [0, 1], higher = more anomalous. Recipe "dense": the heatmap's maximum.
         threshold: scores above it are anomalous.
-        regions: pieces above the threshold, strongest first; empty for a normal image.
+        regions: pieces that lie above the threshold and stand out, strongest first; empty for a normal image.
         class_name: the class whose normal images are nearest, when fitted with classes; else None.
     """
 

@@ -127,6 +127,16 @@ def test_blobs_by_hand() -> None:
     assert find_blobs(heatmap, 0.9, (4, 6)) == []  # above means above
 
 
+def test_blobs_stand_out_from_their_own_image() -> None:
+    heatmap = np.full((8, 12), 0.5, np.float32)  # all of it above the threshold, as where a defect moves every token
+    heatmap[6, 10] = 0.9
+    heatmap[1, 1], heatmap[1, 5] = 0.59, 0.61  # below and above 0.5 + (0.9 - 0.5) / 4
+    boxes = [blob.box_xyxy for blob in find_blobs(heatmap, 0.4, (4, 6))]
+    assert boxes == [(10, 6, 11, 7), (5, 1, 6, 2)]
+    flat = np.full((8, 12), 0.5, np.float32)  # nothing stands out: the image as a whole is anomalous
+    assert [blob.box_xyxy for blob in find_blobs(flat, 0.4, (4, 6))] == [(0, 0, 12, 8)]
+
+
 def test_prompts_are_states_times_templates() -> None:
     assert len(prompts.compose(prompts.NORMAL_STATES, prompts.TEMPLATES, "tile")) == 7 * 22
     assert prompts.compose(["{} with flaw"], ["a photo of the {}."], "tile") == ["a photo of the tile with flaw."]

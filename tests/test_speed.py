@@ -61,7 +61,7 @@ def test_a_block_of_another_kind_runs_as_it_is() -> None:
 
 def test_peaks_and_cells_of_regions_against_scipy() -> None:
     heatmap = ndimage.gaussian_filter(np.random.default_rng(0).random((120, 160)), 4).astype(np.float32)
-    threshold = float(np.quantile(heatmap, 0.8))
+    threshold = float(np.quantile(heatmap, 0.9))  # stands out too
     labels, count = ndimage.label(heatmap > threshold, np.ones((3, 3)))
     assert count > 5
     found = find_blobs(heatmap, threshold, (6, 8))

@@ -94,6 +94,12 @@ def whitening() -> tuple[torch.Tensor, float]:
 
 # --- imagenet: the first two thirds of EfficientNet-Lite0, frozen ---------------------------------------------------
 
+#: Pixels between its features.
+_STEP = 16
+
+#: How much larger than to the CLIP the image is to it.
+_ENLARGED = 1.5
+
 IMAGENET_WEIGHTS = _ASSETS / "efficientnet_lite0" / "model.safetensors"
 
 
@@ -124,21 +130,22 @@ def imagenet_network(device: torch.device, dtype: torch.dtype = torch.float32) -
     return nn.Sequential(nn.Sequential(stem, norm, blocks[0]), nn.Sequential(*blocks[1:]).to(dtype), coarse.to(dtype))
 
 
-def describe_imagenet(network: nn.Sequential, rgb: torch.Tensor, grid_hw: tuple[int, int]) -> torch.Tensor:
-    """The features of every patch.
+def describe_imagenet(network: nn.Sequential, rgb: torch.Tensor) -> torch.Tensor:
+    """The features at every 16 pixels of the image, enlarged by half: on a grid that is finer than that of patches, a
+    defect has a place of its own, and a normal place finds its like.
 
     Args:
         network: `imagenet_network`, or `imagenet_parts` of a model of other weights.
         rgb: (B, 3, h, w) float32 in [0, 1].
-        grid_hw: rows and columns of patches.
 
     Returns:
-        (B, gh, gw, 112) float32 of unit length: of the values at every 16 pixels the mean over the patch.
+        (B, rows, columns, 112) float32 of unit length; rows = round(1.5 * h / 16), columns likewise.
     """
-    x = (2 * rgb - 1).contiguous(memory_format=torch.channels_last)
+    size_hw = [_STEP * max(1, round(_ENLARGED * side / _STEP)) for side in rgb.shape[2:]]
+    x = F.interpolate(2 * rgb - 1, size_hw, mode="bilinear").contiguous(memory_format=torch.channels_last)
     for part in network:
-        x = part(x.to(next(part.parameters()).dtype))  # at last (B, 112, h / 16, w / 16)
-    return F.normalize(F.adaptive_avg_pool2d(x.float(), grid_hw), dim=1).permute(0, 2, 3, 1)
+        x = part(x.to(next(part.parameters()).dtype))
+    return F.normalize(x.float(), dim=1).permute(0, 2, 3, 1)
 
 
 def _fold_norms(module: nn.Module) -> None:

@@ -358,7 +358,9 @@ class Detector:
         if self.options["recipe"] == "winclip":
             maps["tokens"] = scoring.winclip_few_shot_map(squared)
         else:
-            maps |= scoring.distance_maps(squared, half_at=whitening()[1])
+            grid_hw = (features.dense.shape[1], features.dense.shape[2])
+            found = scoring.distance_maps(squared, half_at=whitening()[1])
+            maps |= {cue: scoring.on_grid(value, grid_hw) for cue, value in found.items()}
         return maps, number
 
     def _combine(self, maps: Mapping[str, torch.Tensor], number: int) -> torch.Tensor:

@@ -27,7 +27,7 @@ from .errors import MissingDependencyError
 from .heatmap import to_heatmaps
 from .image import ImageLike, load_image, resize
 from .options import CUES
-from .scoring import distance_maps, fuse, relative_to, text_map
+from .scoring import distance_maps, fuse, on_grid, relative_to, text_map
 from .store import require_folder
 
 if TYPE_CHECKING:
@@ -228,8 +228,7 @@ class _DenseModule(nn.Module):
         if "texture" in self.names:
             vectors["texture"] = describe_texture(image, self.patch) / self.texture_scale
         if self.photographs is not None:
-            grid_hw = (tokens.dense.shape[1], tokens.dense.shape[2])
-            vectors["imagenet"] = describe_imagenet(self.photographs, image, grid_hw)
+            vectors["imagenet"] = describe_imagenet(self.photographs, image)
         chosen, distances = None, {}
         for name, banks in zip(self.names, self.banks.children(), strict=True):
             squared = torch.stack(
@@ -239,7 +238,8 @@ class _DenseModule(nn.Module):
                 chosen = squared.mean((2, 3)).argmin(1)  # (B,)
             place = chosen.view(-1, 1, 1, 1).expand(-1, 1, squared.shape[2], squared.shape[3])
             distances[name] = squared.gather(1, place)[:, 0]
-        maps |= distance_maps(distances, half_at=self.half_at)
+        grid_hw = (tokens.dense.shape[1], tokens.dense.shape[2])
+        maps |= {cue: on_grid(d, grid_hw) for cue, d in distance_maps(distances, half_at=self.half_at).items()}
         combined = fuse(maps, self.weights or {cue: 1 / len(maps) for cue in maps})
         if chosen is not None and len(self.levels):
             combined = relative_to(self.levels[chosen].view(-1, 1, 1), combined)

@@ -21,7 +21,7 @@ from .scoring import anomaly_probability, name_probabilities, text_map
 from .windows import harmonic_aggregate, harmonic_mean
 
 #: Images that are described at once on a CPU: more do not fit its caches.
-_DESCRIBED = 4
+_DESCRIBED = 2
 
 #: Images, or tiles of one, that go through the network at once.
 _CHUNK = 32
@@ -41,7 +41,8 @@ class Features:
         text: (B, gh, gw), the text map.
         dense: (B, gh, gw, E), to name regions by.
         p_image: (B,), the probability that [CLS] gives to "damaged".
-        vectors: bank name -> (B, rows, columns, D) float32; the grid, or the windows of recipe winclip.
+        vectors: bank name -> (B, rows, columns, D) float32; on the grid, on a finer one ("imagenet"), or of
+            the windows of recipe winclip.
     """
 
     text: torch.Tensor
@@ -187,7 +188,6 @@ def extract_dense(
         features = _concatenate(parts)
     else:
         tokens = backbone.encode(tiled, layers)
-        grid_hw = (tokens.dense.shape[1], tokens.dense.shape[2])
         vectors = {}
         if layers:
             unit = [F.normalize(layer, dim=-1) for layer in tokens.layers]
@@ -199,7 +199,7 @@ def extract_dense(
         if texture_scale is not None:
             vectors["texture"] = torch.cat([describe_texture(s, backbone.patch) for s in few]) / texture_scale
         if photographs is not None:
-            vectors["imagenet"] = torch.cat([describe_imagenet(photographs, s, grid_hw) for s in few])
+            vectors["imagenet"] = torch.cat([describe_imagenet(photographs, s) for s in few])
         text = text_map(tokens.cls, tokens.dense, states, scales=scales, temperature=temperature)
         features = Features(text, tokens.dense, anomaly_probability(tokens.cls, states, temperature), vectors)
     if tiles_hw == (1, 1):

@@ -64,6 +64,14 @@ def distance_maps(squared: Mapping[str, torch.Tensor], *, half_at: float = 1.0) 
     return {name: d / (d + half_at) if name == "texture" else d / 4 for name, d in squared.items()}
 
 
+def on_grid(fine: torch.Tensor, grid_hw: tuple[int, int]) -> torch.Tensor:
+    """(..., rows, columns), at most three to a patch either way -> (..., gh, gw), the highest value over each patch."""
+    if fine.shape[-2:] == grid_hw:
+        return fine
+    thirds = F.interpolate(fine.reshape(-1, 1, *fine.shape[-2:]), [3 * side for side in grid_hw], mode="nearest")
+    return F.max_pool2d(thirds, 3).reshape(*fine.shape[:-2], *grid_hw)
+
+
 def fusion_weights(spreads: Mapping[str, float]) -> dict[str, float]:
     """Weights in inverse proportion to each cue's spread over normal images, the tokens' doubled and those of the
     ImageNet features fourfold; they add up to 1.

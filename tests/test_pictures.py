@@ -96,15 +96,16 @@ def test_imagenet_features_are_those_of_the_whole_network(
     network = imagenet_network.__wrapped__(torch.device("cpu"))
     rgb = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        found = describe_imagenet(network, rgb, (4, 6))
-        whole = model.forward_intermediates(2 * rgb - 1, indices=[3], intermediates_only=True)[0]
-    assert found.shape == (2, 4, 6, 112)
-    assert torch.allclose(found.norm(dim=-1), torch.ones(2, 4, 6), atol=1e-5)
-    assert torch.allclose(found[1, 1, 4], whole[1, :, 1, 4] / whole[1, :, 1, 4].norm(), atol=5e-3)
-    assert describe_imagenet(network, rgb, (5, 7)).shape == (2, 5, 7, 112)  # patches of other sizes
+        found = describe_imagenet(network, rgb)
+        enlarged = F.interpolate(2 * rgb - 1, (96, 144), mode="bilinear")
+        whole = model.forward_intermediates(enlarged, indices=[3], intermediates_only=True)[0]
+    assert found.shape == (2, 6, 9, 112)
+    assert torch.allclose(found.norm(dim=-1), torch.ones(2, 6, 9), atol=1e-5)
+    expected = F.normalize(whole, dim=1).permute(0, 2, 3, 1)
+    assert torch.allclose(found, expected, atol=5e-3)
+    assert describe_imagenet(network, rgb[..., :56, :14]).shape == (2, 5, 1, 112)  # to whole steps of 16 pixels
     quick = imagenet_network.__wrapped__(torch.device("cpu"), torch.bfloat16)
-    rough = describe_imagenet(quick, rgb, (2, 3))  # larger patches
-    expected = F.normalize(F.avg_pool2d(whole, 2), dim=1).permute(0, 2, 3, 1)
+    rough = describe_imagenet(quick, rgb)
     assert {parameter.dtype for parameter in quick.parameters()} == {torch.float32, torch.bfloat16}
     assert rough.dtype == torch.float32
     assert torch.allclose(rough, expected, atol=3e-2)
@@ -120,9 +121,9 @@ def test_another_network_is_not_converted(tmp_path: Path) -> None:
 def test_the_embedded_imagenet_features_tell_a_stripe_from_a_plain_patch() -> None:
     rgb = torch.full((1, 3, 64, 64), 0.5)
     rgb[..., 16:32, 16:32] = (torch.arange(16) % 4 < 2).float()
-    found = describe_imagenet(imagenet_network(torch.device("cpu")), rgb, (4, 4)).flatten(1, 2)[0]
+    found = describe_imagenet(imagenet_network(torch.device("cpu")), rgb).flatten(1, 2)[0]  # 6 x 6
     similarity = found @ found.T
-    assert float(similarity[5, 15]) < 0.8 < float(similarity[3, 15])
+    assert float(similarity[14, 35]) < 0.8 < float(similarity[5, 35])
     assert imagenet_network(torch.device("cpu")) is imagenet_network(torch.device("cpu"))
 
 

@@ -65,6 +65,13 @@ def test_distances_lie_in_the_unit_range() -> None:
     assert found["texture"].tolist() == pytest.approx([0, 0.5, 1])
 
 
+def test_a_finer_map_gives_each_patch_its_highest_value() -> None:
+    fine = torch.arange(18.0).view(1, 3, 6)  # one and a half to a patch
+    assert scoring.on_grid(fine, (2, 4)).tolist() == [[[7, 8, 10, 11], [13, 14, 16, 17]]]
+    assert torch.equal(scoring.on_grid(fine[0], (3, 6)), fine[0])
+    assert scoring.on_grid(torch.rand(5, 7), (3, 5)).shape == (3, 5)  # any other ratio too
+
+
 def test_fusion_weights_by_hand() -> None:
     weights = scoring.fusion_weights({"text": 0.1, "tokens": 0.05, "texture": 0.2, "imagenet": 0.1})
     assert weights == pytest.approx({"text": 10 / 95, "tokens": 2 * 20 / 95, "texture": 5 / 95, "imagenet": 40 / 95})

@@ -81,11 +81,12 @@ def gather(
     """
     options = extractor.options
     total = sum(len(group) for group in groups.values())
-    share = min(1.0, max(_LEFT_OUT_AT_MOST, images_needed(options["max_false_positive_rate"])) / total)
+    wanted = min(total, max(_LEFT_OUT_AT_MOST, images_needed(options["max_false_positive_rate"])))
     banks, normals = [], []
     with tqdm(total=total, desc="fit", unit="img", disable=None if progress else True, leave=False) as bar:
         for number, group in enumerate(groups.values()):
-            left_out = set(np.linspace(0, len(group) - 1, max(1, round(share * len(group)))).round().astype(int))
+            count = -(-wanted * len(group) // total)  # a class's share, rounded up
+            left_out = set(np.linspace(0, len(group) - 1, count).round().astype(int))
             vectors, kept = [], []
             for place, image in enumerate(group):
                 upright = load_image(image)

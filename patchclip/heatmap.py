@@ -90,7 +90,7 @@ def find_blobs(heatmap: np.ndarray, threshold: float, grid_hw: tuple[int, int]) 
     middles = np.ix_(rows, columns)
     background = float(np.median(heatmap[middles]))
     stands_out = background + _STANDS_OUT * (float(heatmap.max()) - background)
-    above = (heatmap > threshold) & (heatmap >= stands_out)
+    above = heatmap > threshold if threshold >= stands_out else heatmap >= stands_out
     if not above.any():
         return []
     import cv2

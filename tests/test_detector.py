@@ -456,6 +456,8 @@ def test_as_many_are_left_out_as_the_rate_takes(local_model: str, normals: list[
     detector = Detector(local_model, image_size=32, max_false_positive_rate=0.01)
     _, left_out = gather(detector._extractor, {None: [normals[k % 6] for k in range(110)]}, progress=False)
     assert len(left_out) == 99
+    _, left_out = gather(detector._extractor, dict.fromkeys(range(7), (normals * 4)[:20]), progress=False)
+    assert len(left_out) == 7 * 15  # 14 of each would be one short
 
 
 def test_weights_that_take_other_pixels_are_refused(local_model: str, tmp_path: Path) -> None:

@@ -359,8 +359,7 @@ class Detector:
             maps["tokens"] = scoring.winclip_few_shot_map(squared)
         else:
             grid_hw = (features.dense.shape[1], features.dense.shape[2])
-            found = scoring.distance_maps(squared, half_at=whitening()[1])
-            maps |= {cue: scoring.on_grid(value, grid_hw) for cue, value in found.items()}
+            maps |= scoring.distance_maps(squared, half_at=whitening()[1], grid_hw=grid_hw)
         return maps, number
 
     def _combine(self, maps: Mapping[str, torch.Tensor], number: int) -> torch.Tensor:

@@ -27,7 +27,7 @@ from .errors import MissingDependencyError
 from .heatmap import to_heatmaps
 from .image import ImageLike, load_image, resize
 from .options import CUES
-from .scoring import distance_maps, fuse, on_grid, relative_to, text_map
+from .scoring import distance_maps, fuse, relative_to, text_map
 from .store import require_folder
 
 if TYPE_CHECKING:
@@ -239,7 +239,7 @@ class _DenseModule(nn.Module):
             place = chosen.view(-1, 1, 1, 1).expand(-1, 1, squared.shape[2], squared.shape[3])
             distances[name] = squared.gather(1, place)[:, 0]
         grid_hw = (tokens.dense.shape[1], tokens.dense.shape[2])
-        maps |= {cue: on_grid(d, grid_hw) for cue, d in distance_maps(distances, half_at=self.half_at).items()}
+        maps |= distance_maps(distances, half_at=self.half_at, grid_hw=grid_hw)
         combined = fuse(maps, self.weights or {cue: 1 / len(maps) for cue in maps})
         if chosen is not None and len(self.levels):
             combined = relative_to(self.levels[chosen].view(-1, 1, 1), combined)

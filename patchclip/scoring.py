@@ -58,18 +58,24 @@ def text_map(
     return harmonic_mean(maps).expand(-1, *grid_hw)
 
 
-def distance_maps(squared: Mapping[str, torch.Tensor], *, half_at: float = 1.0) -> dict[str, torch.Tensor]:
+def distance_maps(
+    squared: Mapping[str, torch.Tensor], *, half_at: float = 1.0, grid_hw: tuple[int, int] | None = None
+) -> dict[str, torch.Tensor]:
     """Squared distances to each bank -> its map: (1 - cos) / 2, as vectors have unit length; for "texture", where they
-    have any, d^2 / (d^2 + half_at)."""
-    return {name: d / (d + half_at) if name == "texture" else d / 4 for name, d in squared.items()}
+    have any, d^2 / (d^2 + half_at).
 
-
-def on_grid(fine: torch.Tensor, grid_hw: tuple[int, int]) -> torch.Tensor:
-    """(..., rows, columns), at most three to a patch either way -> (..., gh, gw), the highest value over each patch."""
-    if fine.shape[-2:] == grid_hw:
-        return fine
-    thirds = F.interpolate(fine.reshape(-1, 1, *fine.shape[-2:]), [3 * side for side in grid_hw], mode="nearest")
-    return F.max_pool2d(thirds, 3).reshape(*fine.shape[:-2], *grid_hw)
+    Args:
+        squared: bank name -> (..., rows, columns).
+        grid_hw: of the maps; a finer one, at most three to a patch either way, gives each patch its highest value. None
+            leaves each its own.
+    """
+    maps = {name: d / (d + half_at) if name == "texture" else d / 4 for name, d in squared.items()}
+    for name, fine in maps.items():
+        if grid_hw is not None and fine.shape[-2:] != grid_hw:
+            alone = fine.reshape(-1, 1, *fine.shape[-2:])
+            thirds = F.interpolate(alone, [3 * side for side in grid_hw], mode="nearest")
+            maps[name] = F.max_pool2d(thirds, 3).reshape(*fine.shape[:-2], *grid_hw)
+    return maps
 
 
 def fusion_weights(spreads: Mapping[str, float]) -> dict[str, float]:

@@ -66,10 +66,13 @@ def test_distances_lie_in_the_unit_range() -> None:
 
 
 def test_a_finer_map_gives_each_patch_its_highest_value() -> None:
+    def found(squared: torch.Tensor, grid_hw: tuple[int, int]) -> torch.Tensor:
+        return 4 * scoring.distance_maps({"imagenet": squared}, grid_hw=grid_hw)["imagenet"]
+
     fine = torch.arange(18.0).view(1, 3, 6)  # one and a half to a patch
-    assert scoring.on_grid(fine, (2, 4)).tolist() == [[[7, 8, 10, 11], [13, 14, 16, 17]]]
-    assert torch.equal(scoring.on_grid(fine[0], (3, 6)), fine[0])
-    assert scoring.on_grid(torch.rand(5, 7), (3, 5)).shape == (3, 5)  # any other ratio too
+    assert found(fine, (2, 4)).tolist() == [[[7, 8, 10, 11], [13, 14, 16, 17]]]
+    assert torch.equal(found(fine[0], (3, 6)), fine[0])
+    assert found(torch.rand(5, 7), (3, 5)).shape == (3, 5)  # any other ratio too
 
 
 def test_fusion_weights_by_hand() -> None:

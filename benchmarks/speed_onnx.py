@@ -82,9 +82,9 @@ def int8(bench: Bench) -> Iterator[Row]:
         return
     paths = [bench.folder / name for name in ("float.onnx", "int8.onnx")]
     whole, rounded = exported.session(paths[0]), exported.session(paths[1], int8_images=exported.images[0:16:2])
-    parts = np.split(exported.ready[16:], 10)
+    labels, parts = exported.labels[16:], np.split(exported.ready[16:], 10)  # all distances of a part are held at once
     aurocs = [
-        metrics.auroc(exported.labels[16:] > 0, np.concatenate([run(["score"], part)[0] for part in parts]))
+        metrics.auroc(labels > 0, np.concatenate([run(["score"], part)[0] for part in parts]))
         for run in (whole, rounded)
     ]
     loss = aurocs[0] - aurocs[1]
@@ -99,6 +99,6 @@ def int8(bench: Bench) -> Iterator[Row]:
         f"{loss:.4f}",
         "<= 0.01",
         loss <= 0.01,
-        f"{aurocs[0]:.4f} to {aurocs[1]:.4f}, {len(exported.labels[16:])} synthetic images; {ratio:.2f} x the time, "
+        f"{aurocs[0]:.4f} to {aurocs[1]:.4f}, {len(labels)} synthetic images; {ratio:.2f} x the time, "
         f"{size:.2f} x the file; {detail}",
     )

@@ -49,7 +49,7 @@ def default_precision(device: torch.device) -> str:
     time of fp32 on Zen 4, elsewhere it took twice the time (torch 2.15).
     """
     if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     quick = torch.cpu._is_amx_tile_supported() or (torch.cpu._is_avx512_bf16_supported() and _made_by_amd())
     return "bf16" if quick else "fp32"
 
@@ -147,7 +147,7 @@ def run_text(clip: Any, ids: torch.Tensor) -> torch.Tensor:
     """`encode_text` on the columns in use only, where the text tower is causal: (P, context) ids -> (P, E)."""
     if not isinstance(clip, open_clip.CLIP) or clip.text_pool_type != "argmax":
         return clip.encode_text(ids)
-    length = int((ids != 0).sum(1).max())
+    length = int(ids.argmax(-1).max()) + 1  # the end of the text has the highest number
     ids = ids[:, :length]
     x = clip.token_embedding(ids) + clip.positional_embedding[:length]
     x = clip.transformer(x, attn_mask=clip.attn_mask[:length, :length])

@@ -159,20 +159,20 @@ class Memory:
     banks: tuple[dict[str, PatchBank], ...]
 
     def squared_distances(
-        self, vectors: Mapping[str, torch.Tensor], *, own: tuple[int, Rows] = (0, {})
+        self, vectors: Mapping[str, torch.Tensor], *, own: tuple[int, Rows] | None = None
     ) -> tuple[dict[str, torch.Tensor], int]:
         """Distance maps of one image to its nearest class.
 
         Args:
             vectors: of a single image, bank name -> (1, rows, columns, D). The first bank decides on the class.
-            own: the class of the image and its rows there, which do not count (leave-one-out).
+            own: the class of the image and its rows there, which do not count (leave-one-out); None for a new image.
 
         Returns:
             bank name -> (rows, columns) squared Euclidean distances, and the number of that class.
         """
 
         def distances(number: int, name: str) -> torch.Tensor:
-            skip = own[1].get(name) if own[0] == number else None
+            skip = own[1].get(name) if own and own[0] == number else None
             grid = vectors[name]
             return self.banks[number][name].nearest(grid.flatten(0, 2), skip=skip).view(grid.shape[1:3])
 

@@ -6,6 +6,7 @@ an image, a listed file that is not there) is named in `Category.problems` and n
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -53,17 +54,18 @@ def _recognise(path: Path) -> list[Category]:
     """All categories at a path; none where no layout fits."""
     if path.is_file():
         return listings.read_csv(path) if path.suffix.lower() == ".csv" else []
-    if layouts.is_course(path):
-        return [layouts.read_course(path)]
     if layouts.is_mvtec(path):
         return [layouts.read_mvtec(path, path.name)]
+    if layouts.is_course(path):
+        return [layouts.read_course(path)]
     if any(path.glob("split_csv/*.csv")):
         return listings.read_visa_csv(path)
     below = [path, *folders(path)]
-    if visa := [folder for folder in below if layouts.is_visa_folder(folder)]:
-        return [layouts.read_visa_folder(folder, path.name) for folder in visa]
-    if mvtec := [folder for folder in below if layouts.is_mvtec(folder)]:
-        return [layouts.read_mvtec(folder, path.name) for folder in mvtec]
+    for fits, read in ((layouts.is_visa_folder, layouts.read_visa_folder), (layouts.is_mvtec, layouts.read_mvtec)):
+        if chosen := [folder for folder in below if fits(folder)]:
+            first, *others = [read(folder, path.name) for folder in chosen]
+            odd = [f"{folder}: no category as {first.name}, left out" for folder in below[1:] if folder not in chosen]
+            return [replace(first, problems=(*first.problems, *odd)), *others]
     jsons = [*sorted(path.glob("*.json")), *sorted(path.glob("realiad_jsons*/*.json"))]
     if listed := [file for file in jsons if listings.is_realiad(file)]:
         return [listings.read_realiad(file, path) for file in listed]
@@ -168,7 +170,8 @@ def read_mask(sample: Sample, size_hw: tuple[int, int]) -> tuple[np.ndarray | No
         except (OSError, ValueError, SyntaxError) as error:
             return None, f"mask unreadable, left out of the pixel metrics: {path} ({error})"
         if values.ndim == 3:
-            values = values[..., :3].max(2)
+            colours = values.shape[2] - (values.shape[2] in (2, 4))  # without the opacity
+            values = values[..., :colours].max(2)
         mask = values > (127 if path.suffix.lower() in (".jpg", ".jpeg") else 0)
         if mask.shape != size_hw:
             sizes = f"{path} is {mask.shape[1]} x {mask.shape[0]}, its image {size_hw[1]} x {size_hw[0]}"

@@ -3,7 +3,9 @@ photographs. Small models see less than either."""
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -83,8 +85,9 @@ def describe_texture(rgb: torch.Tensor, patch: int) -> torch.Tensor:
 
 
 @lru_cache(maxsize=1)
-def whitening() -> tuple[torch.Tensor, float]:
-    """What each value is divided by, (39,), and the squared whitened distance that counts as one half.
+def texture_constants() -> tuple[torch.Tensor, float]:
+    """What each value of the descriptor is divided by, (39,), and the squared distance, so divided, that counts as one
+    half.
 
     Measured on synthetic normal surfaces by `python -m patchclip.pretrain.constants`, fixed since.
     """
@@ -146,6 +149,20 @@ def describe_imagenet(network: nn.Sequential, rgb: torch.Tensor) -> torch.Tensor
     for part in network:
         x = part(x.to(next(part.parameters()).dtype))
     return F.normalize(x.float(), dim=1).permute(0, 2, 3, 1)
+
+
+def identity(cues: Iterable[str]) -> dict[str, list[str | float]]:
+    """What the vectors of these cues depend on: banks of another kind are not comparable.
+
+    Returns:
+        cue -> hash of its file, then its constants.
+    """
+    files = {"texture": (CONSTANTS, []), "imagenet": (IMAGENET_WEIGHTS, [_STEP, _ENLARGED])}
+    return {
+        cue: [hashlib.sha256(file.read_bytes()).hexdigest(), *constants]
+        for cue, (file, constants) in files.items()
+        if cue in cues
+    }
 
 
 def _fold_norms(module: nn.Module) -> None:

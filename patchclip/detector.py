@@ -11,13 +11,14 @@ from typing import Any, Literal, overload
 
 import numpy as np
 import torch
+from PIL import Image
 from tqdm import tqdm
 
 from . import models, scoring, store
 from . import prompts as prompt_sets
 from .backbone import Backbone, default_precision
 from .bank import Memory, Rows
-from .descriptors import whitening
+from .descriptors import identity, texture_constants
 from .errors import FileFormatError, ImageError, PatchclipError, WeightsUnavailableError
 from .features import Extractor, Features
 from .fitting import Normal, as_groups, gather, refuse_single
@@ -51,7 +52,8 @@ class Detector:
         recipe: "dense" is one forward; "winclip" the paper's method, to the letter.
         cues: which of "text", "tokens", "texture" and "imagenet" (see `descriptors`) are used, the last three once
             fitted. None is all four for the embedded model, text and tokens for others.
-        scales: window sides in tokens for the text map; 0 is the whole image.
+        scales: window sides in tokens for the text map; 0 is the whole image. Recipe "dense" only, as are `layers`
+            and `tile`.
         temperature: of the text probabilities; None is the model's own, else 0.07.
         layers: blocks, counted from 1, whose tokens fill the bank.
         dense_attention: of the last block: "qk" as trained, or self-self "qq", "kk", "vv" (`backbone.run_tower`).
@@ -61,7 +63,7 @@ class Detector:
         neighbours: "exact", or "faiss" for banks of a million vectors: 99.9 % of the nearest ones, many times faster
             (extra `faiss`; its index is made anew by `load`).
         rotations: 1, 2, 4 or 8 turned copies of each normal image in the bank; flips: mirrored ones too.
-        smoothing: sigma of the heatmap's Gaussian in tokens.
+        smoothing: sigma of the heatmap's Gaussian in tokens; recipe "winclip" has none.
         max_false_positive_rate: what `fit` sets the threshold for.
         precision: "fp32", "bf16", or "auto" by the processor's flags.
         device: "cpu", "cuda", ..., or "auto".
@@ -175,14 +177,19 @@ class Detector:
         before = self.memory_, self.weights_, self.levels_
         try:
             self.memory_, normals = gather(self._extractor, groups, progress=progress)
-            self._weigh(normals, sum(map(len, groups.values())))
+            scores = np.array(self._weigh(normals))
+            rate, left_out = self.options["max_false_positive_rate"], np.array([bool(own.rows) for own in normals])
+            if left_out.sum() >= images_needed(rate):
+                scores = scores[left_out]  # without variations of the only image of a class, which vary less
+            self._set_threshold(scores, rate, "fit", min(sum(map(len, groups.values())), len(scores)))
         except BaseException:
             self.memory_, self.weights_, self.levels_ = before
             raise
         return self
 
-    def _weigh(self, normals: Sequence[Normal], count: int) -> None:
-        """Cue weights, then the threshold, from normal images, of `count`, that are compared with all others."""
+    def _weigh(self, normals: Sequence[Normal]) -> list[float]:
+        """Set the cues' weights and the classes' levels by normal images that are compared with all others; their
+        scores."""
         compared = [self._cue_maps(normal.features, own=(normal.number, normal.rows)) for normal in normals]
         self.levels_ = ()
         if self.options["recipe"] == "dense":
@@ -203,7 +210,7 @@ class Detector:
                 "low: leave out copies and blank images",
                 stacklevel=3,
             )
-        self._set_threshold(np.array(scores), self.options["max_false_positive_rate"], "fit", min(count, len(scores)))
+        return scores
 
     def calibrate(
         self, images: Sequence[ImageLike], *, max_false_positive_rate: float | None = None, progress: bool = True
@@ -233,12 +240,13 @@ class Detector:
         usual = self.backbone.model.about.get("score_spread") if fitted else None
         threshold = from_normal_scores(scores, rate, source, images=count, usual_spread=usual)
         needed = images_needed(rate)
-        if count < needed:
+        if count < max(needed, len(scores)):
             images = "one normal image" if count == 1 else f"{count} normal images"
+            images += ", some alone in their class," if 1 < count < len(scores) else ""
             warnings.warn(
                 f"{source}: {images} cannot fix a false-positive rate of {rate:g}, which takes {needed}: the threshold "
                 f"{threshold.value:.4f} is an extrapolation; calibrate with {needed} new images, or set it",
-                stacklevel=4 if source == "fit" else 3,
+                stacklevel=3,
             )
         self._threshold = threshold
 
@@ -349,7 +357,9 @@ class Detector:
                 results[index] = Result(score, self.threshold, regions, name, heatmap, images[index])
         return [results[index] for index in range(len(images))]
 
-    def _cue_maps(self, features: Features, *, own: tuple[int, Rows] = (0, {})) -> tuple[dict[str, torch.Tensor], int]:
+    def _cue_maps(
+        self, features: Features, *, own: tuple[int, Rows] | None = None
+    ) -> tuple[dict[str, torch.Tensor], int]:
         """One (gh, gw) map in [0, 1] for each cue in use, and the number of the nearest class."""
         maps = {"text": features.text[0]} if "text" in self.options["cues"] or self.memory_ is None else {}
         if self.memory_ is None:
@@ -359,7 +369,7 @@ class Detector:
             maps["tokens"] = scoring.winclip_few_shot_map(squared)
         else:
             grid_hw = (features.dense.shape[1], features.dense.shape[2])
-            maps |= scoring.distance_maps(squared, half_at=whitening()[1], grid_hw=grid_hw)
+            maps |= scoring.distance_maps(squared, half_at=texture_constants()[1], grid_hw=grid_hw)
         return maps, number
 
     def _combine(self, maps: Mapping[str, torch.Tensor], number: int) -> torch.Tensor:
@@ -404,6 +414,7 @@ class Detector:
             "weights_sha256": self.backbone.weights_sha256,
             "generation": self.backbone.model.about.get("generation"),
             "input": self.backbone.input,
+            "descriptors": identity(self.options["cues"]),
             "classes": list(self.memory_.classes) if self.memory_ else None,
             "cue_weights": self.weights_,
             "class_levels": self.levels_,
@@ -419,24 +430,30 @@ class Detector:
 
         Args:
             device: as in the constructor.
-            pretrained: where the backbone's checkpoint is now, if it has moved.
+            pretrained: where the backbone's checkpoint, or the folder of a "local-dir:", is now, if it has moved.
 
         Raises:
             FileFormatError: not a detector file, truncated, or of a newer version.
-            WeightsUnavailableError: the backbone's weights are not to be had, or are not those it was fitted with.
+            WeightsUnavailableError: the weights of the backbone, or of a descriptor, are not to be had, or are not
+                those it was fitted with.
         """
         tensors, saved = store.load(path)
         try:
             options = dict(saved["options"])
-            if pretrained is not None:
+            if pretrained is not None and options["model"].startswith("local-dir:"):
+                options["model"] = f"local-dir:{os.fspath(pretrained)}"
+            elif pretrained is not None:
                 options["pretrained"] = pretrained
             detector = cls(options.pop("model"), **options, device=device)
             expected, classes = saved["weights_sha256"], saved["classes"]
             weights, levels = dict(saved["cue_weights"]), tuple(saved["class_levels"])
             threshold = Threshold(*saved["threshold"])
+            if classes is not None:
+                place, neighbours = detector.backbone.device, detector.options["neighbours"]
+                detector.memory_ = Memory.from_tensors(tensors, classes, place, neighbours=neighbours)
         except PatchclipError:
             raise
-        except (KeyError, TypeError, ValueError) as error:
+        except (IndexError, KeyError, TypeError, ValueError) as error:
             raise FileFormatError(
                 f"{path} has damaged or foreign contents ({error!r}): save the detector again"
             ) from error
@@ -447,13 +464,17 @@ class Detector:
                 "again"
             )
         if detector.backbone.weights_sha256 != expected:
+            own = detector.options["pretrained"] is None and not detector.options["model"].startswith("local-dir:")
+            remedy = "fit again" if own else "pass pretrained= with those it was fitted with, or fit again"
             raise WeightsUnavailableError(
                 f"{path} was fitted with other weights of {detector.options['model']!r} (generation "
-                f"{saved.get('generation')}): pass pretrained= with the checkpoint it was fitted with, or fit again"
+                f"{saved.get('generation')}, here {detector.backbone.model.about.get('generation')}): {remedy}"
             )
-        if classes is not None:
-            place, neighbours = detector.backbone.device, detector.options["neighbours"]
-            detector.memory_ = Memory.from_tensors(tensors, classes, place, neighbours=neighbours)
+        if classes is not None and saved.get("descriptors", {}) != identity(detector.options["cues"]):
+            raise WeightsUnavailableError(
+                f"{path} was fitted by another version of patchclip, whose banks of {', '.join(CUES[2:])} hold other "
+                "vectors: fit again"
+            )
         detector.weights_, detector.levels_, detector._threshold = weights, levels, threshold
         return detector
 
@@ -490,9 +511,8 @@ class Detector:
         export_onnx(self, path, image_hw=image_hw, int8_images=int8_images)
 
     def __repr__(self) -> str:
-        fitted = (
-            "zero-shot" if self.memory_ is None else f"fitted, {sum(map(len, self.memory_.banks[0].values()))} vectors"
-        )
+        vectors = sum(len(bank) for banks in self.memory_.banks for bank in banks.values()) if self.memory_ else 0
+        fitted = f"fitted, {vectors} vectors" if self.memory_ else "zero-shot"
         return (
             f"Detector({self.options['model']!r}, recipe={self.options['recipe']!r}, {fitted}, "
             f"threshold={self.threshold:.4f} ({self.threshold_source}))"
@@ -500,7 +520,11 @@ class Detector:
 
 
 def _own_copy(image: ImageLike) -> ImageLike:
-    """Whoever made an array may fill it anew before a thread reads it, or before the result draws its overlay."""
-    if isinstance(image, np.ndarray):
-        return image.copy()
+    """Whoever made an image may fill it anew, turn to another frame or close it, before a thread reads it or the
+    result draws its overlay."""
+    try:
+        if isinstance(image, (np.ndarray, Image.Image)):
+            return image.copy()
+    except Exception:  # a picture is decoded to be copied; `load_image` will say what is wrong with it
+        return image
     return image.clone() if isinstance(image, torch.Tensor) else image

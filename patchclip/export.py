@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from ._version import __version__
 from .backbone import run_tower
 from .bank import Memory
-from .descriptors import describe_imagenet, describe_texture, filters, imagenet_network, whitening
+from .descriptors import describe_imagenet, describe_texture, filters, imagenet_network, texture_constants
 from .errors import MissingDependencyError
 from .heatmap import to_heatmaps
 from .image import ImageLike, load_image, resize
@@ -206,9 +206,9 @@ class _DenseModule(nn.Module):
             if memory
             else []
         )
-        scale, self.half_at = whitening()
+        scale, self.half_at = texture_constants()
         self.texture_scale = nn.Buffer(scale.clone())
-        self.photographs = imagenet_network(torch.device("cpu")) if "imagenet" in self.names else None
+        self.imagenet = imagenet_network(torch.device("cpu")) if "imagenet" in self.names else None
         filters()  # made here, not while tracing, for it keeps what it makes
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -227,8 +227,8 @@ class _DenseModule(nn.Module):
             vectors["tokens"] = torch.cat(unit, -1) / math.sqrt(len(unit))
         if "texture" in self.names:
             vectors["texture"] = describe_texture(image, self.patch) / self.texture_scale
-        if self.photographs is not None:
-            vectors["imagenet"] = describe_imagenet(self.photographs, image)
+        if self.imagenet is not None:
+            vectors["imagenet"] = describe_imagenet(self.imagenet, image)
         chosen, distances = None, {}
         for name, banks in zip(self.names, self.banks.children(), strict=True):
             squared = torch.stack(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from . import prompts
 from .backbone import Backbone
-from .descriptors import describe_imagenet, describe_texture, imagenet_network, whitening
+from .descriptors import describe_imagenet, describe_texture, imagenet_network, texture_constants
 from .image import model_size, resize, to_pixels
 from .scoring import anomaly_probability, name_probabilities, text_map
 from .windows import harmonic_aggregate, harmonic_mean
@@ -95,8 +95,8 @@ class Extractor:
                     scales=options["scales"],
                     temperature=options["temperature"],
                     layers=options["layers"] if "tokens" in banks else (),
-                    texture_scale=whitening()[0].to(pixels.device) if "texture" in banks else None,
-                    photographs=imagenet_network(pixels.device, backbone.dtype) if "imagenet" in banks else None,
+                    texture_scale=texture_constants()[0].to(pixels.device) if "texture" in banks else None,
+                    imagenet=imagenet_network(pixels.device, backbone.dtype) if "imagenet" in banks else None,
                 )
             for place, index in enumerate(indices):
                 out[index] = select(batch, place)
@@ -157,7 +157,7 @@ def extract_dense(
     temperature: float,
     layers: Sequence[int],
     texture_scale: torch.Tensor | None,
-    photographs: nn.Sequential | None,
+    imagenet: nn.Sequential | None,
 ) -> Features:
     """Recipe "dense": everything from one forward.
 
@@ -167,41 +167,27 @@ def extract_dense(
         tiles_hw: cut every image into so many tiles, each a forward of its own.
         layers: blocks whose tokens make the bank "tokens": unit length each, then side by side; none for no bank.
         texture_scale: (39,) what each value of the texture descriptor is divided by; None for no bank "texture".
-        photographs: the network of the bank "imagenet"; None for no such bank.
+        imagenet: the network of the bank of that name; None for no such bank.
     """
-    tiled = _cut(pixels, tiles_hw)
-    if len(tiled) > _CHUNK:
-        parts = [
-            extract_dense(
-                backbone,
-                chunk,
-                states,
-                tiles_hw=(1, 1),
-                scales=scales,
-                temperature=temperature,
-                layers=layers,
-                texture_scale=texture_scale,
-                photographs=photographs,
-            )
-            for chunk in tiled.split(_CHUNK)
-        ]
-        features = _concatenate(parts)
-    else:
+    chunks = []
+    for tiled in _cut(pixels, tiles_hw).split(_CHUNK):
         tokens = backbone.encode(tiled, layers)
         vectors = {}
         if layers:
             unit = [F.normalize(layer, dim=-1) for layer in tokens.layers]
             vectors["tokens"] = torch.cat(unit, -1) / len(unit) ** 0.5  # unit length again
-        few: Sequence[torch.Tensor] = ()
-        if texture_scale is not None or photographs is not None:
+        parts: Sequence[torch.Tensor] = ()
+        if texture_scale is not None or imagenet is not None:
             rgb = tiled * backbone.std + backbone.mean
-            few = [rgb] if rgb.is_cuda else rgb.split(_DESCRIBED)
+            parts = [rgb] if rgb.is_cuda else rgb.split(_DESCRIBED)
         if texture_scale is not None:
-            vectors["texture"] = torch.cat([describe_texture(s, backbone.patch) for s in few]) / texture_scale
-        if photographs is not None:
-            vectors["imagenet"] = torch.cat([describe_imagenet(photographs, s) for s in few])
+            vectors["texture"] = torch.cat([describe_texture(part, backbone.patch) for part in parts]) / texture_scale
+        if imagenet is not None:
+            vectors["imagenet"] = torch.cat([describe_imagenet(imagenet, part) for part in parts])
         text = text_map(tokens.cls, tokens.dense, states, scales=scales, temperature=temperature)
-        features = Features(text, tokens.dense, anomaly_probability(tokens.cls, states, temperature), vectors)
+        p_image = anomaly_probability(tokens.cls, states, temperature)
+        chunks.append(Features(text, tokens.dense, p_image, vectors))
+    features = chunks[0] if len(chunks) == 1 else _concatenate(chunks)
     if tiles_hw == (1, 1):
         return features
     return Features(
@@ -233,13 +219,8 @@ def extract_winclip(
 def select(features: Features, index: int) -> Features:
     """The features of one image of the batch, as a batch of one."""
     part = slice(index, index + 1)
-    return replace(
-        features,
-        text=features.text[part],
-        dense=features.dense[part],
-        p_image=features.p_image[part],
-        vectors={name: vectors[part] for name, vectors in features.vectors.items()},
-    )
+    vectors = {name: vectors[part] for name, vectors in features.vectors.items()}
+    return Features(features.text[part], features.dense[part], features.p_image[part], vectors)
 
 
 def _concatenate(parts: Sequence[Features]) -> Features:

@@ -44,7 +44,7 @@ def load_image(image: ImageLike) -> np.ndarray:
         image: a path, the bytes of a file, a PIL image, a numpy array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of
             uint8, uint16 (full range) or float in [0, 1], or a torch tensor (3, H, W) or (1, H, W) of the same kinds.
             EXIF orientation is applied, transparency is laid over white, 16 bits become 8 by their full range, and
-            an animation gives its first frame.
+            an animation gives its first frame, a PIL image the one it is at.
 
     Returns:
         (H, W, 3) uint8; an array of that kind is given back as it is.
@@ -95,8 +95,6 @@ def _from_pil(image: Image.Image, name: str, *, own: bool = False) -> np.ndarray
     width, height = image.size
     _check_size(height, width, name)
     try:
-        if getattr(image, "is_animated", False):
-            image.seek(0)
         image.load()
         if own:
             ImageOps.exif_transpose(image, in_place=True)

@@ -11,6 +11,10 @@ from pathlib import Path
 from .errors import DatasetError
 from .layouts import ANOMALOUS_NAMES, NORMAL_NAMES, Category, Sample, every, folders, kind_of
 
+#: What a split says, in lower case; a validation set is tested with the rest.
+_TRAINING = ("train", "training")
+_TESTING = ("test", "testing", "val", "valid", "validation")
+
 
 @dataclass(frozen=True)
 class _Line:
@@ -132,16 +136,18 @@ def _category(lines: list[_Line], root: Path, dataset: str, name: str, layout: s
     test: list[Sample] = []
     absent: list[str] = []
     for line in lines:
-        label, path = _label(line, source), root / line.path
+        label, split, path = _label(line, source), line.split.lower(), root / line.path
+        if split not in ("", *_TRAINING, *_TESTING):
+            raise DatasetError(f"{source}, {line.path}: split {line.split!r} is neither train nor test")
         if not path.is_file():
             absent.append(line.path)
-        elif label and line.split == "train":
+        elif label and split in _TRAINING:
             problems.append(f"{source}: {line.path} is an anomalous training image, left out")
         elif label:
             test.append(Sample(path, 1, kind_of(line.defect), _masks(line, root, source, problems)))
-        elif line.split == "train":
+        elif split in _TRAINING:
             references.append(path)
-        elif line.split:
+        elif split:
             test.append(Sample(path, 0))
         else:
             unsplit.append(path)

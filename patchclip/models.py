@@ -19,7 +19,7 @@ import open_clip
 import torch
 from torch import nn
 
-from .errors import ModelNotFoundError, WeightsUnavailableError
+from .errors import ModelNotFoundError, PatchclipError, WeightsUnavailableError
 
 #: The embedded model.
 TINY = "tiny"
@@ -89,14 +89,16 @@ def _load(name: str, pretrained: str | None) -> LoadedModel:
     if name.startswith("hf-hub:"):
         if pretrained is not None:
             raise ModelNotFoundError(f"{name!r} brings its own weights: leave out pretrained={pretrained!r}")
-        with _offline_unless_reachable():
+        with _offline_unless_reachable(), _failures_in_words(f"the weights of {name!r}"):
             return _loaded(name, None, _create(name, None, quick_gelu=False), open_clip.get_tokenizer(name))
     if name not in open_clip.list_models():
         raise ModelNotFoundError(_unknown(name))
     if "timm_model_name" in open_clip.get_model_config(name)["vision_cfg"]:
         raise ModelNotFoundError(_unsupported(name, "a timm tower"))
-    if pretrained is not None and (Path(pretrained).suffix or "/" in pretrained or Path(pretrained).exists()):
-        return _loaded(name, pretrained, _create_from_file(name, Path(pretrained)), open_clip.get_tokenizer(name))
+    if pretrained is not None and (Path(pretrained).suffix or "/" in pretrained or Path(pretrained).is_file()):
+        clip = _create_from_file(name, Path(pretrained))
+        with _failures_in_words(f"the tokenizer of {name!r}"):
+            return _loaded(name, pretrained, clip, open_clip.get_tokenizer(name))
     pretrained = pretrained or default_tag(name)
     tags = open_clip.list_pretrained_tags_by_model(name)
     if pretrained not in tags:
@@ -104,7 +106,7 @@ def _load(name: str, pretrained: str | None) -> LoadedModel:
             f"no weights {pretrained!r} for {name!r}; known tags: {', '.join(tags) or 'none'}; or {_REMEDY}"
         )
     quick_gelu = bool(open_clip.get_pretrained_cfg(name, pretrained).get("quick_gelu", False))
-    with _offline_unless_reachable():
+    with _offline_unless_reachable(), _failures_in_words(f"the weights of {name!r} with tag {pretrained!r}"):
         clip = _create(name, pretrained, quick_gelu=quick_gelu)
         return _loaded(name, pretrained, clip, open_clip.get_tokenizer(name))
 
@@ -157,16 +159,23 @@ def _loaded(
 
 
 def _create(name: str, pretrained: str | None, *, quick_gelu: bool) -> nn.Module:
-    """open_clip's own download, with its failures put into words."""
+    """By open_clip's own download."""
+    return open_clip.create_model(
+        name, pretrained, force_quick_gelu=quick_gelu, require_pretrained=True, precision="fp32"
+    )
+
+
+@contextmanager
+def _failures_in_words(what: str) -> Iterator[None]:
+    """Around downloads."""
     try:
-        return open_clip.create_model(
-            name, pretrained, force_quick_gelu=quick_gelu, require_pretrained=True, precision="fp32"
-        )
+        yield
+    except PatchclipError:
+        raise
     except Exception as error:  # every hub client raises its own kinds
         cause = str(error).strip().split("\n")[0]
-        tag = f" with tag {pretrained!r}" if pretrained else ""
         raise WeightsUnavailableError(
-            f"the weights of {name!r}{tag} could not be downloaded ({cause}): check the network, {_REMEDY}"
+            f"{what} could not be downloaded ({cause}): check the network, {_REMEDY}"
         ) from error
 
 
@@ -242,12 +251,16 @@ def _load_folder(name: str, folder: Path) -> LoadedModel:
     for file in (config_file, weights):
         if not file.is_file():
             raise WeightsUnavailableError(f"{name!r}: there is no {file.name} in {folder}")
-    config = json.loads(config_file.read_text())
-    clip = open_clip.CLIP(**config["model_cfg"])
-    _load_state(clip, open_clip.factory.load_state_dict(str(weights), device="cpu"), name, weights)
-    open_clip.factory.set_model_preprocess_cfg(clip, config["preprocess_cfg"])
+    try:
+        config = json.loads(config_file.read_text())
+        length = config["model_cfg"]["text_cfg"]["context_length"]
+        clip = open_clip.CLIP(**config["model_cfg"])
+        open_clip.factory.set_model_preprocess_cfg(clip, config["preprocess_cfg"])
+        state = open_clip.factory.load_state_dict(str(weights), device="cpu")
+    except Exception as error:  # json, open_clip and safetensors each raise their own
+        raise WeightsUnavailableError(f"{name!r}: {folder} cannot be read as a model ({error!r})") from error
+    _load_state(clip, state, name, weights)
     vocabulary = folder / "bpe_simple_vocab.txt.gz"
-    length = config["model_cfg"]["text_cfg"]["context_length"]
     own = {"bpe_path": str(vocabulary.resolve())} if vocabulary.is_file() else {}
     tokenizer = open_clip.SimpleTokenizer(context_length=length, **own)
     return _loaded(name, None, clip, tokenizer, config.get("patchclip"))

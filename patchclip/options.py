@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from .backbone import DENSE_ATTENTIONS, Backbone
 from .prompts import defect_wordings
 
@@ -13,7 +15,7 @@ CUES = ("text", "tokens", "texture", "imagenet")
 CLIP_CUES = CUES[:2]
 
 #: None leaves these to the model; tile=None has no tiles.
-_MODELS_OWN = ("temperature", "image_size", "tile", "scales")
+_MODELS_OWN = ("temperature", "image_size", "tile", "scales", "layers")
 
 
 def check_options(options: Mapping[str, Any]) -> None:
@@ -32,8 +34,11 @@ def check_options(options: Mapping[str, Any]) -> None:
     if cues is not None and (isinstance(cues, str) or not cues or not set(cues) <= set(CUES)):
         raise ValueError(f"expected cues to be some of {', '.join(map(repr, CUES))}; got {cues!r}")
     if options["recipe"] == "winclip":
-        if options["tile"] is not None:
-            raise ValueError('recipe "winclip" has no tiles: leave out tile, or use recipe "dense"')
+        for name in ("tile", "scales", "layers"):
+            if options[name] is not None:
+                raise ValueError(
+                    f'recipe "winclip" has no {name.rstrip("s")}s: leave out {name}, or use recipe "dense"'
+                )
         if cues is not None and not set(cues) <= set(CLIP_CUES):
             raise ValueError(f'recipe "winclip" has cues {CLIP_CUES} alone, got {cues!r}: use recipe "dense"')
     ranges = {
@@ -43,7 +48,8 @@ def check_options(options: Mapping[str, Any]) -> None:
         "coreset": lambda v: 0 < v <= 1,
         "smoothing": lambda v: v >= 0,
         "max_false_positive_rate": lambda v: 0 < v < 1,
-        "scales": lambda v: len(v) > 0 and min(v) >= 0,
+        "scales": lambda v: len(v) > 0 and all(isinstance(side, (int, np.integer)) and side >= 0 for side in v),
+        "layers": lambda v: len(v) > 0 and all(isinstance(layer, (int, np.integer)) for layer in v),
     }
     for name, valid in ranges.items():
         if options[name] is None and name in _MODELS_OWN:
@@ -75,7 +81,8 @@ def options_in_force(options: Mapping[str, Any], backbone: Backbone) -> dict[str
         ValueError: a layer that the model does not have, or names of defects that are none.
     """
     about, depth = backbone.model.about, backbone.depth
-    cues = CUES if about.get("texture") and options["recipe"] == "dense" else CLIP_CUES
+    dense = options["recipe"] == "dense"
+    cues = CUES if about.get("texture") and dense else CLIP_CUES
     layers = options["layers"] or about.get("bank_layers", sorted({max(1, depth // 2), max(1, 3 * depth // 4)}))
     if not all(1 <= layer <= depth for layer in layers):
         raise ValueError(f"expected layers between 1 and {depth} for {options['model']!r}, got {tuple(layers)}")
@@ -83,9 +90,9 @@ def options_in_force(options: Mapping[str, Any], backbone: Backbone) -> dict[str
         "pretrained": backbone.model.pretrained,
         "defects": {name: list(words) for name, words in defect_wordings(options["defects"]).items()},
         "cues": tuple(options["cues"] or cues),
-        "scales": tuple(options["scales"] or about.get("scales", (0, 2, 3))),
+        "scales": tuple(options["scales"] or about.get("scales", (0, 2, 3))) if dense else None,
         "temperature": options["temperature"] or about.get("temperature", 0.07),
-        "layers": tuple(layers),
+        "layers": tuple(layers) if dense else None,
         "dense_attention": backbone.dense_attention,
         "image_size": options["image_size"] or backbone.image_size,
         "precision": backbone.precision,

@@ -78,7 +78,7 @@ def compose(states: Sequence[str], templates: Sequence[str], object_name: str) -
 
 def defect_prompts(wordings: Sequence[str], object_name: str) -> list[str]:
     """Sentences that say that the object has this defect, one for each wording and template."""
-    return compose([f"{{}} with {wording}" for wording in wordings], DEFECT_TEMPLATES, object_name)
+    return [template.format(f"{object_name} with {wording}") for wording in wordings for template in DEFECT_TEMPLATES]
 
 
 def defect_wordings(defects: Sequence[str] | Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:

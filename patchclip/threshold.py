@@ -13,10 +13,10 @@ _USUAL_COUNTS = 4
 #: A score further from the middle than so many deviations counts as if it were there.
 _FARTHEST = 1.5
 
-#: What that leaves of a normal distribution's variance (Huber's proposal 2). Left-out scores are a little high already,
+#: What that keeps of a normal distribution's variance (Huber's proposal 2). Left-out scores are a little high already,
 #: for each image has one fewer to be compared with, so it is not made up for there: on synthetic products a rate of 5 %
 #: comes out as 4.1 to 6.5 %, and as 2.7 to 5.3 % where it is.
-_LEFT = {"fit": 1.0, "calibrate": 0.7784655}
+_VARIANCE_KEPT = {"fit": 1.0, "calibrate": 0.7784655}
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,11 @@ def from_normal_scores(
 ) -> Threshold:
     """The smallest threshold that a new normal image exceeds with probability `rate` at most.
 
-    With n scores it is the one of rank k = ceil((n + 1)(1 - rate)) (split conformal prediction), which holds for
-    any distribution. Where k > n, that is n < 1 / rate - 1, no such rank exists: then it is the upper limit that
-    Student's t predicts for one more score, on the scale of log odds, from a mean and a deviation in which a score far
-    from the others counts no more than one at 1.5 deviations (Huber, proposal 2): an image that is unlike the few
-    others when it is left out must not hide all defects.
+    With n scores, each of an image of its own, it is the one of rank k = ceil((n + 1)(1 - rate)) (split conformal
+    prediction), which holds for any distribution. Where k > n, that is n < 1 / rate - 1, no such rank exists: then it
+    is the upper limit that Student's t predicts for one more score, on the scale of log odds, from a mean and a
+    deviation in which a score far from the others counts no more than one at 1.5 deviations (Huber, proposal 2): an
+    image that is unlike the few others when it is left out must not hide all defects.
 
     Args:
         scores: (n,) in [0, 1] of normal images, n >= 2.
@@ -62,25 +62,26 @@ def from_normal_scores(
         raise ValueError(f"expected at least 2 normal images for a threshold, got {count}: add more")
     images = min(images or count, count)
     ordered = np.sort(np.asarray(scores, np.float64))
-    if images >= images_needed(rate):
+    if images == count >= images_needed(rate):
         rank = math.ceil((count + 1) * (1 - rate) - 1e-9)
         return Threshold(float(ordered[rank - 1]), source, guaranteed=source == "calibrate")
     from scipy.special import expit, logit, stdtrit  # scipy.stats has Student's t too, and takes a second to import
 
     odds = logit(ordered.clip(1e-6, 1 - 1e-6))
-    centre, deviation = _winsorised(odds, _LEFT[source], usual_spread)
+    centre, deviation = _winsorised(odds, _VARIANCE_KEPT[source], usual_spread)
     degrees = count - 1 if usual_spread is None else images - 1 + _USUAL_COUNTS
     limit = centre + stdtrit(degrees, 1 - rate) * deviation * math.sqrt(1 + 1 / images)
     return Threshold(float(expit(limit)), source)
 
 
-def _winsorised(values: np.ndarray, left: float, usual_spread: float | None) -> tuple[float, float]:
-    """Mean and deviation of (n,) values, n >= 2, whatever lies far out (Huber, proposal 2)."""
-    known, extra = (0.0, 0) if usual_spread is None else (usual_spread, _USUAL_COUNTS)
-    centre, deviation = float(np.median(values)), known or float(values.std(ddof=1))
+def _winsorised(values: np.ndarray, kept: float, usual_spread: float | None) -> tuple[float, float]:
+    """Mean and deviation of (n,) values, n >= 2, whatever lies far out (Huber, proposal 2), which leaves `kept` of the
+    variance."""
+    prior, prior_count = (0.0, 0) if usual_spread is None else (usual_spread, _USUAL_COUNTS)
+    centre, deviation = float(np.median(values)), prior or float(values.std(ddof=1))
     for _ in range(50):
         near = values.clip(centre - _FARTHEST * deviation, centre + _FARTHEST * deviation)
         centre = float(near.mean())
         squares = float(np.square(near - centre).sum())
-        deviation = math.sqrt((extra * known**2 + squares / left) / (extra + len(values) - 1))
+        deviation = math.sqrt((prior_count * prior**2 + squares / kept) / (prior_count + len(values) - 1))
     return centre, deviation

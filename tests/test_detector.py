@@ -20,10 +20,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import random_clip, write_local_dir
-from PIL import Image
+from PIL import Image, ImageSequence
 from safetensors.torch import save_file
 
-from patchclip import Detector, FileFormatError, ImageError, Result, WeightsUnavailableError
+from patchclip import Detector, FileFormatError, ImageError, Result, WeightsUnavailableError, store
 from patchclip.fitting import gather
 from patchclip.synthetic import sample_surface
 
@@ -41,6 +41,9 @@ FEW = pytest.mark.filterwarnings("ignore:.*extrapolation")
         ({"temperature": -1.0}, "temperature"),
         ({"rotations": 3}, "rotations"),
         ({"layers": (0,)}, "layers between 1 and 3"),
+        ({"layers": ()}, "layers"),
+        ({"layers": (1.5,)}, "layers"),
+        ({"scales": (1.5,)}, "scales"),
         ({"scales": ()}, "scales"),
         ({"dense_attention": "qv"}, "dense_attention"),
         ({"scales": 2}, "scales"),
@@ -52,6 +55,7 @@ FEW = pytest.mark.filterwarnings("ignore:.*extrapolation")
         ({"prompts": (["a"], [])}, "prompts"),
         ({"states": ("{}", "bad {}")}, "states"),
         ({"recipe": "winclip", "tile": 100}, "tiles"),
+        ({"recipe": "winclip", "layers": (1,)}, "layers"),
         ({"recipe": "winclip", "cues": ("texture",)}, "winclip"),
         ({"max_false_positive_rate": 1.0}, "max_false_positive_rate"),
     ],
@@ -115,6 +119,13 @@ def test_weights_follow_the_spreads(normals: list[np.ndarray]) -> None:
     assert set(detector.weights_) == {"text", "tokens", "texture", "imagenet"}
     assert sum(detector.weights_.values()) == pytest.approx(1)
     assert Detector(cues=("tokens",)).fit(normals).weights_ == {"tokens": 1}
+    _, left_out = gather(detector._extractor, {None: normals}, progress=False)
+    spreads = {}
+    for cue in ("tokens", "imagenet"):
+        maps = [detector._cue_maps(normal.features, own=(0, normal.rows))[0][cue] for normal in left_out]
+        spreads[cue] = float(torch.stack(maps).std())
+    expected = 2 / spreads["tokens"] / (4 / spreads["imagenet"])
+    assert detector.weights_["tokens"] / detector.weights_["imagenet"] == pytest.approx(expected, rel=1e-4)
 
 
 @FEW
@@ -212,7 +223,7 @@ def test_regions_are_consistent_with_the_heatmap(local_model: str, normals: list
         left, top, right, bottom = region.box_xyxy
         assert 0 <= left < right <= 128
         assert 0 <= top < bottom <= 96
-        assert heatmap[top:bottom, left:right].max() == pytest.approx(region.score) or len(result.regions) > 1
+        assert heatmap[top:bottom, left:right].max() >= region.score
         assert region.defect in (None, "dot", "ink blot")
         assert (region.defect is None) == (region.confidence is None)
     detector.threshold = 1.0
@@ -298,7 +309,6 @@ def test_batches_keep_order_and_report_faults(local_model: str, normals: list[np
     seen = []
     with pytest.raises(ImageError, match=r"bad\.jpg"):
         seen.extend(detector.predict_batch(iter(mixed), batch_size=3))
-    assert detector.predict_batch([]) is not None
     assert list(detector.predict_batch([])) == []
     for wrong in ({"batch_size": 0}, {"errors": "ignore"}):
         with pytest.raises(ValueError, match="expected"):
@@ -375,6 +385,41 @@ def test_other_weights_are_noticed(tmp_path: Path, normals: list[np.ndarray]) ->
     write_local_dir(random_clip(2), folder)
     with pytest.raises(WeightsUnavailableError, match="other weights"):
         Detector.load(tmp_path / "d.safetensors")
+
+
+def test_a_checkpoint_that_has_moved(tmp_path: Path, normals: list[np.ndarray]) -> None:
+    folder = write_local_dir(random_clip(1), tmp_path / "clip")
+    Detector(f"local-dir:{folder}").save(tmp_path / "d.safetensors")
+    moved = folder.rename(tmp_path / "moved")
+    with pytest.raises(WeightsUnavailableError, match=r"no open_clip_config\.json"):
+        Detector.load(tmp_path / "d.safetensors")
+    assert Detector.load(tmp_path / "d.safetensors", pretrained=moved).options["model"] == f"local-dir:{moved}"
+
+
+@FEW
+def test_banks_of_other_descriptors_are_refused(
+    normals: list[np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for cues, comparable in ((("tokens",), True), (("texture",), True), (("imagenet",), False)):
+        with monkeypatch.context() as patched:
+            patched.setattr("patchclip.descriptors._ENLARGED", 1.0)  # as an earlier version had it
+            Detector(cues=cues).fit(normals[:2]).save(tmp_path / "earlier.safetensors")
+        if comparable:
+            Detector.load(tmp_path / "earlier.safetensors")
+        else:
+            with pytest.raises(WeightsUnavailableError, match="another version of patchclip"):
+                Detector.load(tmp_path / "earlier.safetensors")
+
+
+@FEW
+def test_foreign_tensors_are_damage(local_model: str, normals: list[np.ndarray], tmp_path: Path) -> None:
+    detector = Detector(local_model).fit(normals[:2])
+    for name in ("vectors", "bank.7.tokens", "bank.first.tokens"):
+        detector.save(tmp_path / "good")
+        tensors, about = store.load(tmp_path / "good")
+        store.save(tmp_path / "bad", tensors | {name: torch.zeros(2, 2)}, about)
+        with pytest.raises(FileFormatError, match="damaged or foreign"):
+            Detector.load(tmp_path / "bad")
 
 
 def test_a_kill_leaves_the_old_file_or_the_new_one(local_model: str, tmp_path: Path) -> None:
@@ -563,3 +608,39 @@ def test_numpy_scalars_are_saved(local_model: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("shape", [(1, 5000, 3), (5000, 1, 3), (1, 1, 3)])
 def test_strips_have_overlays(local_model: str, shape: tuple[int, int, int]) -> None:
     assert max(Detector(local_model).predict(np.zeros(shape, np.uint8)).overlay().size) <= 1024
+
+
+@FEW
+def test_variations_of_single_images_fix_no_rate(local_model: str, normals: list[np.ndarray]) -> None:
+    """20 classes of one image each have 120 variations, which vary less than 19 images would."""
+    detector = Detector(local_model, image_size=32)
+    several = {str(number): [np.roll(normals[number % 6], 5 * number, axis=1)] for number in range(20)}
+    with pytest.warns(UserWarning, match="20 normal images, some alone in their class, cannot fix"):
+        detector.fit(several)
+    several["0"] = [np.roll(normals[0], 7 * shift, axis=1) for shift in range(19)]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*extrapolation")
+        detector.fit(several)  # the 19 fix it
+
+
+def test_frames_of_one_picture(local_model: str, normals: list[np.ndarray], tmp_path: Path) -> None:
+    first, *others = [Image.fromarray(normal) for normal in normals[:3]]
+    first.save(tmp_path / "stack.tif", save_all=True, append_images=others)
+    detector = Detector(local_model)
+    expected = [detector.predict(normal).score for normal in normals[:3]]
+    with Image.open(tmp_path / "stack.tif") as stack:
+        scores = [result.score for result in detector.predict_batch(ImageSequence.Iterator(stack))]
+        assert scores == pytest.approx(expected, abs=1e-5)
+        stack.seek(1)
+        assert detector.predict(stack).score == pytest.approx(expected[1], abs=1e-5)
+        assert stack.tell() == 1
+
+    def closed_behind() -> Iterator[Image.Image]:
+        with Image.open(tmp_path / "stack.tif") as opened:
+            yield opened
+
+    assert next(detector.predict_batch(closed_behind())).score == pytest.approx(expected[0], abs=1e-5)
+    content = (tmp_path / "stack.tif").read_bytes()
+    (tmp_path / "cut.tif").write_bytes(content[:2000])
+    with Image.open(tmp_path / "cut.tif") as cut, pytest.raises(ImageError, match=r"cut\.tif cannot be decoded"):
+        list(detector.predict_batch([cut]))

@@ -150,6 +150,18 @@ def test_local_dir_faults(tmp_path: Path) -> None:
         load_model(f"local-dir:{tmp_path}")
     with pytest.raises(ModelNotFoundError, match="own weights"):
         load_model("tiny", "openai")
+    for file in ("open_clip_config.json", "open_clip_model.safetensors"):
+        folder = write_local_dir(random_clip(1), tmp_path / file)
+        (folder / file).write_bytes((folder / file).read_bytes()[:50])
+        with pytest.raises(WeightsUnavailableError, match="cannot be read as a model"):
+            load_model(f"local-dir:{folder}")
+
+
+def test_a_folder_named_as_a_tag_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("openai").mkdir()
+    monkeypatch.setattr(models, "_create", lambda name, tag, *, quick_gelu: random_clip(0))
+    assert load_model("ViT-B-32", "openai").pretrained == "openai"
 
 
 def test_dense_attention_of_the_last_block_against_a_loop() -> None:
@@ -207,6 +219,9 @@ def test_other_sizes_interpolate_positions(local_model: str) -> None:
 def test_text_equals_encode_text(local_model: str) -> None:
     backbone = Backbone(load_model(local_model), device=CPU, precision="fp32")
     sentences = ["a photo of a tile.", "a much longer sentence about a tile with a deep crack in it"] * 150
+    sentences[7] = (
+        "a tile!?! with number 0 of all tokens, that of the exclamation mark, in a sentence longer than others!"
+    )
     ids = open_clip.SimpleTokenizer()(sentences)
     with torch.no_grad():
         expected = backbone._clip.encode_text(ids)

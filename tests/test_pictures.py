@@ -20,7 +20,7 @@ from patchclip.descriptors import (
     describe_texture,
     filters,
     imagenet_network,
-    whitening,
+    texture_constants,
 )
 from patchclip.pretrain.imagenet import convert
 
@@ -65,8 +65,8 @@ def test_descriptor_depends_on_nothing_far_away() -> None:
     assert float(difference[:4, :4].max()) < 1e-5
 
 
-def test_whitening_is_complete() -> None:
-    scale, half_at = whitening()
+def test_texture_constants_are_complete() -> None:
+    scale, half_at = texture_constants()
     assert scale.shape == (39,)
     assert float(scale.min()) > 0
     assert half_at > 0

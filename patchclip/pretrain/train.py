@@ -168,6 +168,8 @@ def train(settings: Settings, *, resume: bool = False) -> Path:
     if checkpoint.exists() and not resume:
         raise FileExistsError(f"{checkpoint} exists: pass --resume to go on with it, or another --out")
     if ranks > 1:
+        if settings.device == "cuda":
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         dist.init_process_group("nccl" if settings.device == "cuda" else "gloo")
     try:
         return _run(settings, checkpoint, ranks, rank)
@@ -252,7 +254,7 @@ def _run(settings: Settings, checkpoint: Path, ranks: int, rank: int) -> Path:
             partial = checkpoint.with_suffix(".partial")
             torch.save(state, partial)
             os.replace(partial, checkpoint)
-            figures = validate(average.model.eval(), tokenizer, validation)
+            figures = validate(copy.deepcopy(average.model).cpu().eval(), tokenizer, validation)
             row = {"images": images, "step": step, "minutes": total_s / 60, "side": side, **figures, **smooth}
             row = {key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()}
             with open(log, "a") as file:

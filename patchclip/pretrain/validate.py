@@ -63,7 +63,7 @@ def make_validation(count: int, side: int = 224) -> ValidationSet:
 def validate(
     model: open_clip.CLIP, tokenizer: open_clip.SimpleTokenizer, data: ValidationSet, object_name: str = "surface"
 ) -> dict[str, float]:
-    """Zero-shot figures with the prompts of inference.
+    """Zero-shot figures with the prompts of inference, on the CPU.
 
     Returns:
         image_auroc (image score: highest patch), patch_ap, kind_accuracy (by the mean token of the true mask).

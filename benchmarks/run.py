@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         with _folder(options.out) as folder:
             _run(options, folder)
-    except (PatchclipError, ValueError) as error:
+    except (PatchclipError, ValueError, OSError) as error:
         parser.exit(2, f"{parser.prog}: error: {error}\n")
     except KeyboardInterrupt:
         parser.exit(130, "stopped" + ("; --resume goes on from here\n" if options.out else "\n"))
@@ -98,7 +98,11 @@ def _parser() -> argparse.ArgumentParser:
     group = parser.add_argument_group("where the results go")
     add = group.add_argument
     add("--out", type=Path, metavar="DIR", help="write metrics.json, scores.csv, table.md and report.html there")
-    add("--resume", action="store_true", help="go on with the run in --out: what is measured already is kept")
+    add(
+        "--resume",
+        action="store_true",
+        help="go on with the run in --out: what is measured already is not measured again",
+    )
     group = parser.add_argument_group("the detector")
     add = group.add_argument
     add("--model", default="tiny", help="its name, as for patchclip.Detector (default: tiny, the embedded one)")

@@ -22,7 +22,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("image", type=Path, help="the image to inspect")
     parser.add_argument("--normals", type=Path, help="folder of normal images to fit first (few-shot)")
-    parser.add_argument("--shots", type=int, help="use only so many of the normal images (default: all)")
+    parser.add_argument("--shots", type=int, metavar="N", help="use only so many of the normal images (default: all)")
     parser.add_argument("--model", default="tiny", help='"tiny" or an open_clip name such as ViT-B-16-plus-240')
     parser.add_argument("--pretrained", help="open_clip tag or path of a checkpoint (default: the model's own)")
     parser.add_argument("--object", default="surface", help="what the image shows, in a word")
@@ -30,7 +30,12 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--recipe", default="dense", choices=("dense", "winclip"), help="one forward, or the paper's")
     parser.add_argument("--threshold", type=float, help="scores above it are anomalous (default: the detector's own)")
     parser.add_argument("--out", type=Path, help="where the overlay goes (default: <image>_overlay.png, here)")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.shots is not None and (args.shots < 1 or args.normals is None):
+        parser.error("--shots takes a number of at least 1, of the images in --normals")
+    if args.out is not None and not args.out.parent.is_dir():
+        parser.error(f"--out: the folder {args.out.parent} does not exist")
+    return args
 
 
 def main() -> int:

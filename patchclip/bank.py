@@ -198,11 +198,19 @@ class Memory:
         *,
         neighbours: str = "exact",
     ) -> Memory:
-        """The inverse of `tensors`."""
+        """The inverse of `tensors`.
+
+        Raises:
+            ValueError: tensors that are none of it.
+        """
         banks: list[dict[str, PatchBank]] = [{} for _ in classes]
         for key, vectors in tensors.items():
-            _, number, name = key.split(".", 2)
+            kind, number, name = key.split(".", 2)
+            if kind != "bank" or vectors.ndim != 2 or vectors.dtype != torch.float32 or not vectors.isfinite().all():
+                raise ValueError(f"{key} is no bank")
             banks[int(number)][name] = make_bank(vectors.to(device), neighbours)
+        if not banks[0] or any(own.keys() != banks[0].keys() for own in banks):
+            raise ValueError("a bank is missing")
         return cls(tuple(classes), tuple(banks))
 
 

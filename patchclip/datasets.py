@@ -180,6 +180,8 @@ def read_mask(sample: Sample, size_hw: tuple[int, int]) -> tuple[np.ndarray | No
             problem = f"mask of another size, scaled: {sizes}"
             mask = np.asarray(Image.fromarray(mask).resize(size_hw[::-1], Image.Resampling.NEAREST))
         union |= mask
+    if union.all():
+        problem = f"mask covers the whole image, is it one? {sample.masks[0]}"
     if not union.any():
         return None, f"empty mask of an anomalous image, left out of the pixel metrics: {sample.masks[0]}"
     return union, problem

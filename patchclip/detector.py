@@ -11,7 +11,6 @@ from typing import Any, Literal, overload
 
 import numpy as np
 import torch
-from PIL import Image
 from tqdm import tqdm
 
 from . import models, scoring, store
@@ -23,7 +22,7 @@ from .errors import FileFormatError, ImageError, PatchclipError, WeightsUnavaila
 from .features import Extractor, Features
 from .fitting import Normal, as_groups, gather, refuse_single
 from .heatmap import find_blobs, separate_heatmaps
-from .image import ImageLike, load_image
+from .image import ImageLike, fingerprint, load_image, own_copy
 from .options import CUES, check_options, options_in_force
 from .pipeline import ordered_map, trim_memory
 from .result import Region, Result
@@ -57,20 +56,23 @@ class Detector:
         temperature: of the text probabilities; None is the model's own, else 0.07.
         layers: blocks, counted from 1, whose tokens fill the bank.
         dense_attention: of the last block: "qk" as trained, or self-self "qq", "kk", "vv" (`backbone.run_tower`).
-        image_size: side in pixels of the square whose area an image is resized to; None is the model's own.
+        image_size: side in pixels of the square whose area an image is resized to, 32 to 4096; None is the model's own.
         tile: cut larger images into tiles of about so many of their pixels, each seen at `image_size`.
         coreset: share of the bank to keep, in (0, 1].
         neighbours: "exact", or "faiss" for banks of a million vectors: 99.9 % of the nearest ones, many times faster
             (extra `faiss`; its index is made anew by `load`).
         rotations: 1, 2, 4 or 8 turned copies of each normal image in the bank; flips: mirrored ones too.
-        smoothing: sigma of the heatmap's Gaussian in tokens; recipe "winclip" has none.
+        smoothing: sigma of the heatmap's Gaussian in tokens, up to 16; recipe "winclip" has none.
         max_false_positive_rate: what `fit` sets the threshold for.
         precision: "fp32", "bf16", or "auto" by the processor's flags.
         device: "cpu", "cuda", ..., or "auto".
 
     Raises:
         ModelNotFoundError, WeightsUnavailableError: see `models.load_model`.
-        ValueError: an option outside its range.
+        ValueError: an option outside its range, or a device that is not there.
+        MissingDependencyError: neighbours="faiss" without faiss.
+
+    Threads may share a detector to predict with, as long as none fits or calibrates it.
     """
 
     def __init__(
@@ -103,7 +105,11 @@ class Detector:
         options = {name: value for name, value in locals().items() if name not in ("self", "device", "__class__")}
         check_options(options)
         best = "cuda" if torch.cuda.is_available() else "cpu"
-        place = torch.device(best if device == "auto" else device)
+        try:
+            place = torch.device(best if device == "auto" else device)
+            torch.empty(0, device=place)
+        except (AssertionError, RuntimeError) as error:
+            raise ValueError(f"device {device!r} cannot be used here: {error}") from error
         loaded = models.load_model(model, None if pretrained is None else os.fspath(pretrained))
         resolved = default_precision(place) if precision == "auto" else precision
         self.backbone = Backbone(loaded, device=place, precision=resolved, dense_attention=dense_attention)
@@ -114,6 +120,7 @@ class Detector:
         self.weights_: dict[str, float] = {}
         #: with several classes: the level of each one's normal images, where its heatmaps are one half
         self.levels_: tuple[float, ...] = ()
+        self._fingerprints: list[str] = []  # of the images it was fitted with
         own_text = ("prompts", "states", "templates", "scales", "temperature", "dense_attention", "image_size", "tile")
         self._threshold = Threshold(0.5, "uncalibrated")
         if "threshold" in loaded.about and recipe == "dense" and all(options[name] is None for name in own_text):
@@ -174,16 +181,16 @@ class Detector:
         if set(self.options["cues"]) == {"text"}:
             raise ValueError(f"nothing to fit with cues={self.options['cues']}: add some of {CUES[1:]}")
         groups = as_groups(images)
-        before = self.memory_, self.weights_, self.levels_
+        before = self.memory_, self.weights_, self.levels_, self._fingerprints
         try:
-            self.memory_, normals = gather(self._extractor, groups, progress=progress)
+            self.memory_, normals, self._fingerprints = gather(self._extractor, groups, progress=progress)
             scores = np.array(self._weigh(normals))
             rate, left_out = self.options["max_false_positive_rate"], np.array([bool(own.rows) for own in normals])
             if left_out.sum() >= images_needed(rate):
                 scores = scores[left_out]  # without variations of the only image of a class, which vary less
             self._set_threshold(scores, rate, "fit", min(sum(map(len, groups.values())), len(scores)))
         except BaseException:
-            self.memory_, self.weights_, self.levels_ = before
+            self.memory_, self.weights_, self.levels_, self._fingerprints = before
             raise
         return self
 
@@ -230,7 +237,16 @@ class Detector:
         rate = self.options["max_false_positive_rate"] if max_false_positive_rate is None else max_false_positive_rate
         if not 0 < rate < 1:
             raise ValueError(f"expected a false-positive rate between 0 and 1, got {rate}")
-        scores = [result.score for result in self.predict_batch(images, progress=progress)]
+        scores, seen = [], set(self._fingerprints)
+        for result in self.predict_batch(images, progress=progress):
+            scores.append(result.score)
+            seen.add(fingerprint(result._image))
+        if known := len(set(self._fingerprints)) + len(scores) - len(seen):
+            warnings.warn(
+                f"calibrate: {known} of {len(scores)} images are copies of each other or of those that fit has seen, "
+                "and the threshold may be too low: take new images",
+                stacklevel=2,
+            )
         self._set_threshold(np.array(scores), rate, "calibrate", len(scores))
         return self
 
@@ -258,7 +274,7 @@ class Detector:
         Raises:
             ImageError: see `image.load_image`.
         """
-        return self._results([load_image(_own_copy(image))])[0]
+        return self._results([load_image(own_copy(image))])[0]
 
     @overload
     def predict_batch(
@@ -288,11 +304,11 @@ class Detector:
         A result holds its image and its heatmap, 7 bytes a pixel: of many large images keep what you need alone.
 
         Args:
-            images: any iterable; it is read as needed.
+            images: any iterable; it is read three batches ahead at most, so ask `predict` for a camera's.
             errors: "return" yields the `ImageError` in the place of an image that cannot be used.
 
         Raises:
-            ImageError: with errors="raise", when that image's turn has come.
+            ImageError: with errors="raise", when that image's turn has come; what `images` raises, likewise.
             ValueError: one image in place of several, batch_size below 1, or another word for errors.
         """
         refuse_single(images)
@@ -306,16 +322,16 @@ class Detector:
         self, images: Iterable[ImageLike], batch_size: int, progress: bool, strict: bool
     ) -> Iterator[Result | ImageError]:
         total = len(images) if isinstance(images, Sized) else None
-        loaded = ordered_map(self._try_load, map(_own_copy, images), ahead=2 * batch_size)
+        loaded = ordered_map(self._try_load, map(own_copy, images), ahead=2 * batch_size)
         untrimmed = 0
         with tqdm(total=total, desc="predict", unit="img", disable=None if progress else True, leave=False) as bar:
             while batch := list(islice(loaded, batch_size)):
-                usable = [pair for pair in batch if not isinstance(pair, ImageError)]
+                usable = [pair for pair in batch if not isinstance(pair, Exception)]
                 results = iter(self._results([image for image, _ in usable], [small for _, small in usable]))
                 for pair in batch:
                     bar.update()
-                    if isinstance(pair, ImageError):
-                        if strict:
+                    if isinstance(pair, Exception):
+                        if strict or not isinstance(pair, ImageError):
                             raise pair
                         yield pair
                     else:
@@ -418,6 +434,7 @@ class Detector:
             "classes": list(self.memory_.classes) if self.memory_ else None,
             "cue_weights": self.weights_,
             "class_levels": self.levels_,
+            "fingerprints": self._fingerprints,
             "threshold": [self._threshold.value, self._threshold.source, self._threshold.guaranteed],
         }
         store.save(path, self.memory_.tensors() if self.memory_ else {}, detector)
@@ -447,7 +464,14 @@ class Detector:
             detector = cls(options.pop("model"), **options, device=device)
             expected, classes = saved["weights_sha256"], saved["classes"]
             weights, levels = dict(saved["cue_weights"]), tuple(saved["class_levels"])
-            threshold = Threshold(*saved["threshold"])
+            threshold, fingerprints = Threshold(*saved["threshold"]), list(saved.get("fingerprints", ()))
+            dense = detector.options["recipe"] == "dense"
+            if len(levels) != (len(classes or ()) if dense and len(classes or ()) > 1 else 0):
+                raise ValueError(f"{len(levels)} levels for the classes {classes}")
+            if set(weights) != (set(detector.options["cues"]) if dense and classes else set()):
+                raise ValueError(f"weights of the cues {list(weights)}")
+            if not 0 <= threshold.value <= 1:
+                raise ValueError(f"a threshold of {threshold.value}")
             if classes is not None:
                 place, neighbours = detector.backbone.device, detector.options["neighbours"]
                 detector.memory_ = Memory.from_tensors(tensors, classes, place, neighbours=neighbours)
@@ -476,6 +500,7 @@ class Detector:
                 "vectors: fit again"
             )
         detector.weights_, detector.levels_, detector._threshold = weights, levels, threshold
+        detector._fingerprints = fingerprints
         return detector
 
     def export(
@@ -488,12 +513,13 @@ class Detector:
         """Write one ONNX file that onnxruntime runs without torch; recipe "dense" without tiles only.
 
         Input "image": (B, 3, h, w) float32, RGB in [0, 1], any B; h and w are fixed, and an image of another size is
-        first resized to them with an antialiased bicubic filter as Pillow's. Outputs "heatmap": (B, H, W) float32 in
+        first resized to them with an antialiased bicubic filter (as `image.resize` does; Pillow's differs by up to one
+        step of 255, which moves heatmaps by up to 0.01). Outputs "heatmap": (B, H, W) float32 in
         [0, 1]; "score": (B,), its maximum; when fitted with classes also "class_index": (B,) int64. The model's
         metadata, entry "patchclip", is JSON with the input's size, the threshold, and the names of the classes.
 
-        It computes in float32 whatever the detector's precision: heatmaps are within 1e-3 of those of precision
-        "fp32". All distances to a bank are held at once: 4 * B * patches * vectors bytes.
+        It computes in float32 whatever the detector's precision: of the same pixels, heatmaps are within 1e-3 of those
+        of precision "fp32". All distances to a bank are held at once: 4 * B * patches * vectors bytes.
 
         Args:
             image_hw: (H, W) of the images, and of the heatmaps; h and w are what `predict` would resize them to.
@@ -517,14 +543,3 @@ class Detector:
             f"Detector({self.options['model']!r}, recipe={self.options['recipe']!r}, {fitted}, "
             f"threshold={self.threshold:.4f} ({self.threshold_source}))"
         )
-
-
-def _own_copy(image: ImageLike) -> ImageLike:
-    """Whoever made an image may fill it anew, turn to another frame or close it, before a thread reads it or the
-    result draws its overlay."""
-    try:
-        if isinstance(image, (np.ndarray, Image.Image)):
-            return image.copy()
-    except Exception:  # a picture is decoded to be copied; `load_image` will say what is wrong with it
-        return image
-    return image.clone() if isinstance(image, torch.Tensor) else image

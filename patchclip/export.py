@@ -24,11 +24,12 @@ from .backbone import run_tower
 from .bank import Memory
 from .descriptors import describe_imagenet, describe_texture, filters, imagenet_network, texture_constants
 from .errors import MissingDependencyError
+from .fitting import refuse_single
 from .heatmap import to_heatmaps
 from .image import ImageLike, load_image, resize
 from .options import CUES
 from .scoring import distance_maps, fuse, relative_to, text_map
-from .store import require_folder
+from .store import writable_place
 
 if TYPE_CHECKING:
     from .detector import Detector
@@ -60,7 +61,9 @@ def export_onnx(
         image_hw = (side, side)
     image_hw = (int(image_hw[0]), int(image_hw[1]))
     _require_onnx(int8_images is not None)
-    require_folder(Path(path))
+    place = writable_place(path)
+    if int8_images is not None:
+        refuse_single(int8_images)
     size_hw, _ = detector._extractor.plan(image_hw)
     interpolation = detector.backbone.model.interpolation
     calibration = [_to_input(image, size_hw, interpolation) for image in int8_images or ()]
@@ -75,7 +78,7 @@ def export_onnx(
     names = ["heatmap", "score", "class_index"][: 3 if detector.classes_ else 2]
     program = _trace(module, size_hw, names)
     program.model.metadata_props["patchclip"] = json.dumps(_describe(detector, size_hw, image_hw))
-    _write(program, Path(path), calibration)
+    _write(program, place, calibration)
 
 
 def _to_input(image: ImageLike, size_hw: tuple[int, int], interpolation: str) -> np.ndarray:

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from .bank import Memory, Rows, build_banks
 from .features import Extractor, Features
-from .image import ImageLike, augmented, calibration_views, describe, load_image
+from .image import ImageLike, augmented, calibration_views, describe, fingerprint, load_image, own_copy
 from .threshold import images_needed
 
 #: Leave-one-out looks at about so many normal images at most, or at as many as the false-positive rate takes, spread
@@ -57,7 +57,7 @@ def as_groups(images: Sequence[ImageLike] | Mapping[str, Sequence[ImageLike]]) -
 
 def _as_list(images: Iterable[ImageLike], whose: str) -> list[ImageLike]:
     refuse_single(images, whose)
-    if not (group := list(images)):
+    if not (group := list(images if isinstance(images, Sequence) else map(own_copy, images))):
         raise ValueError(f"expected at least one normal image{whose}, got none")
     return group
 
@@ -73,8 +73,8 @@ def refuse_single(images: object, whose: str = "") -> None:
 
 def gather(
     extractor: Extractor, groups: Mapping[str | None, Sequence[ImageLike]], *, progress: bool
-) -> tuple[Memory, list[Normal]]:
-    """The banks of every class, and the normal images to judge them by.
+) -> tuple[Memory, list[Normal], list[str]]:
+    """The banks of every class, the normal images to judge them by, and the fingerprints of all images.
 
     Raises:
         ImageError: an image cannot be used.
@@ -82,7 +82,7 @@ def gather(
     options = extractor.options
     total = sum(len(group) for group in groups.values())
     wanted = min(total, max(_LEFT_OUT_AT_MOST, images_needed(options["max_false_positive_rate"])))
-    banks, normals = [], []
+    banks, normals, fingerprints = [], [], []
     with tqdm(total=total, desc="fit", unit="img", disable=None if progress else True, leave=False) as bar:
         for number, group in enumerate(groups.values()):
             count = -(-wanted * len(group) // total)  # a class's share, rounded up
@@ -90,6 +90,7 @@ def gather(
             vectors, kept = [], []
             for place, image in enumerate(group):
                 upright = load_image(image)
+                fingerprints.append(fingerprint(upright))
                 copies = augmented(upright, options["rotations"], options["flips"])
                 features = extractor.features(copies, for_bank=True)
                 vectors.append(_merge_copies(features))
@@ -106,7 +107,7 @@ def gather(
             )
             banks.append(class_banks)
             normals += [Normal(features, size_hw, number, rows[place]) for place, features, size_hw in kept]
-    return Memory(tuple(groups), tuple(banks)), normals
+    return Memory(tuple(groups), tuple(banks)), normals, fingerprints
 
 
 def _merge_copies(copies: Sequence[Features]) -> dict[str, torch.Tensor]:

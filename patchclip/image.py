@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
@@ -20,6 +22,9 @@ ImageLike: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | np.ndarra
 #: Larger images are refused: decode them in parts, or shrink them first.
 MAX_PIXELS = 100_000_000
 
+#: Where no value of 16 bits is above it, they are those of a camera with 12 bits or fewer.
+_TWELVE_BITS = 4095
+
 #: What Pillow's plug-ins raise on damaged files.
 _DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, RuntimeError)
 
@@ -27,7 +32,7 @@ _DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, RuntimeError)
 def describe(image: object) -> str:
     """A short name for messages."""
     if isinstance(image, (str, os.PathLike)):
-        return str(image)
+        return str(image) or "a path of no letters"
     if isinstance(image, bytes):
         return f"<{len(image)} bytes>"
     if isinstance(image, Image.Image):
@@ -63,6 +68,22 @@ def load_image(image: ImageLike) -> np.ndarray:
     raise ImageError(
         f"expected a path, bytes, a PIL image, a numpy array or a torch tensor; got {type(image).__name__}"
     )
+
+
+def own_copy(image: ImageLike) -> ImageLike:
+    """Whoever made an image may fill it anew, turn to another frame or close it, before a thread reads it or the
+    result draws its overlay."""
+    try:
+        if isinstance(image, (np.ndarray, Image.Image)):
+            return image.copy()
+    except Exception:  # a picture is decoded to be copied; `load_image` will say what is wrong with it
+        return image
+    return image.clone() if isinstance(image, torch.Tensor) else image
+
+
+def fingerprint(image: np.ndarray) -> str:
+    """The same for the same pixels: 16 hexadecimal digits of (H, W, 3) uint8."""
+    return hashlib.blake2b(image.tobytes(), digest_size=8, key=repr(image.shape).encode()).hexdigest()
 
 
 def _from_file(source: str | os.PathLike[str] | bytes, name: str) -> np.ndarray:
@@ -144,6 +165,13 @@ def _from_array(values: np.ndarray, name: str) -> np.ndarray:
     _check_size(values.shape[0], values.shape[1], name)
     values = values.astype(values.dtype.newbyteorder("="), copy=False)
     if values.dtype == np.uint16:
+        if 1 < values.max() <= _TWELVE_BITS:
+            used = int(values.max()).bit_length()
+            warnings.warn(
+                f"a 16-bit image uses {used} bits alone: it is read by its full range and looks nearly black; bring a "
+                f"camera's {used} bits to 16 first, values << {16 - used}",
+                stacklevel=2,
+            )
         values = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
     elif np.issubdtype(values.dtype, np.floating):
         values = _unit_floats_to_bytes(values, name)
@@ -238,8 +266,8 @@ def augmented(image: np.ndarray, rotations: int, flips: bool) -> list[np.ndarray
     for k in range(rotations):
         quarters, rest = divmod(8 * k // rotations, 2)
         copy = np.rot90(image, quarters)
-        turned.append(_turn(copy, 45.0, 1.0) if rest else np.ascontiguousarray(copy))
-    return turned + [np.ascontiguousarray(copy[:, ::-1]) for copy in turned] if flips else turned
+        turned.append(_turn(copy, 45.0, 1.0) if rest else copy.copy())  # torch takes no negative strides
+    return turned + [copy[:, ::-1].copy() for copy in turned] if flips else turned
 
 
 def calibration_views(image: np.ndarray) -> list[np.ndarray]:
@@ -247,7 +275,7 @@ def calibration_views(image: np.ndarray) -> list[np.ndarray]:
 
     They stand in for other normal images when there is only one, and vary less than those would.
     """
-    mirrored = [np.ascontiguousarray(image[:, ::-1]), np.ascontiguousarray(image[::-1])]
+    mirrored = [image[:, ::-1].copy(), image[::-1].copy()]
     moved = [_turn(image, 4.0, 1.0), _turn(image, -4.0, 1.0), _turn(image, 0.0, 1.08), _turn(image, 2.0, 1.04)]
     return mirrored + moved
 

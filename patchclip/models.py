@@ -93,8 +93,11 @@ def _load(name: str, pretrained: str | None) -> LoadedModel:
             return _loaded(name, None, _create(name, None, quick_gelu=False), open_clip.get_tokenizer(name))
     if name not in open_clip.list_models():
         raise ModelNotFoundError(_unknown(name))
-    if "timm_model_name" in open_clip.get_model_config(name)["vision_cfg"]:
+    tower = open_clip.get_model_config(name)["vision_cfg"]
+    if "timm_model_name" in tower:
         raise ModelNotFoundError(_unsupported(name, "a timm tower"))
+    if isinstance(tower.get("layers"), (list, tuple)):
+        raise ModelNotFoundError(_unsupported(name, "ModifiedResNet"))
     if pretrained is not None and (Path(pretrained).suffix or "/" in pretrained or Path(pretrained).is_file()):
         clip = _create_from_file(name, Path(pretrained))
         with _failures_in_words(f"the tokenizer of {name!r}"):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
 from .backbone import DENSE_ATTENTIONS, Backbone
+from .errors import MissingDependencyError
 from .prompts import defect_wordings
 
 CUES = ("text", "tokens", "texture", "imagenet")
@@ -43,10 +45,11 @@ def check_options(options: Mapping[str, Any]) -> None:
             raise ValueError(f'recipe "winclip" has cues {CLIP_CUES} alone, got {cues!r}: use recipe "dense"')
     ranges = {
         "temperature": lambda v: v > 0,
-        "image_size": lambda v: v >= 32,
+        "image_size": lambda v: 32 <= v <= 4096,
         "tile": lambda v: v >= 32,
         "coreset": lambda v: 0 < v <= 1,
-        "smoothing": lambda v: v >= 0,
+        "smoothing": lambda v: 0 <= v <= 16,
+        "object_name": lambda v: isinstance(v, str) and bool(v.strip()),
         "max_false_positive_rate": lambda v: 0 < v < 1,
         "scales": lambda v: len(v) > 0 and all(isinstance(side, (int, np.integer)) and side >= 0 for side in v),
         "layers": lambda v: len(v) > 0 and all(isinstance(layer, (int, np.integer)) for layer in v),
@@ -62,16 +65,24 @@ def check_options(options: Mapping[str, Any]) -> None:
             raise ValueError(f"{name}={options[name]!r} is out of range: see help(Detector)")
     for name in ("prompts", "states"):
         pair = options[name]
-        if pair is not None and (len(pair) != 2 or any(isinstance(part, str) or not part for part in pair)):
+        if pair is not None and (len(pair) != 2 or not all(_are_sentences(part) for part in pair)):
             raise ValueError(f"expected {name} to be two lists of sentences, normal and anomalous; got {pair!r}")
     templates = options["templates"]
-    if templates is not None and (isinstance(templates, str) or not templates):
+    if templates is not None and not _are_sentences(templates):
         raise ValueError(f"expected templates to be a list of sentences, got {templates!r}")
     for sentence in (*(templates or ()), *(state for part in options["states"] or () for state in part)):
         try:
-            sentence.format("")
-        except (IndexError, KeyError, ValueError) as error:
-            raise ValueError(f"expected one {{}} for the object in {sentence!r}, and no other braces") from error
+            places = sentence.format("\0").count("\0")
+        except (IndexError, KeyError, ValueError):
+            places = 0
+        if places != 1:
+            raise ValueError(f"expected one {{}} for the object in {sentence!r}, and no other braces")
+    if options["neighbours"] == "faiss" and find_spec("faiss") is None:
+        raise MissingDependencyError('neighbours="faiss" needs faiss: pip install "patchclip[faiss]"')
+
+
+def _are_sentences(given: object) -> bool:
+    return isinstance(given, (list, tuple)) and bool(given) and all(isinstance(sentence, str) for sentence in given)
 
 
 def options_in_force(options: Mapping[str, Any], backbone: Backbone) -> dict[str, Any]:

@@ -14,21 +14,31 @@ Item = TypeVar("Item")
 Out = TypeVar("Out")
 
 
-def ordered_map(function: Callable[[Item], Out], items: Iterable[Item], *, ahead: int) -> Iterator[Out]:
+def ordered_map(function: Callable[[Item], Out], items: Iterable[Item], *, ahead: int) -> Iterator[Out | Exception]:
     """`map`, with at most `ahead` results computed before they are asked for.
 
-    The threads end with the iterator, also when it is dropped half-way or the function raises.
+    An exception of `items` is the last output, so that nothing before it is lost. The threads end with the iterator,
+    also when it is dropped half-way or the function raises.
     """
     workers = max(1, min(4, os.cpu_count() or 1))
     waiting: deque[Future[Out]] = deque()
     with ThreadPoolExecutor(workers, thread_name_prefix="patchclip") as pool:
+        failure = None
+        source = iter(items)
         try:
-            for item in items:
-                waiting.append(pool.submit(function, item))
+            while failure is None:
+                try:
+                    waiting.append(pool.submit(function, next(source)))
+                except StopIteration:
+                    break
+                except Exception as error:
+                    failure = error
                 if len(waiting) >= max(1, ahead):
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
+            if failure is not None:
+                yield failure
         finally:
             for future in waiting:
                 future.cancel()

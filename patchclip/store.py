@@ -2,7 +2,8 @@
 
 Layout, format_version 1:
     metadata["patchclip"]   JSON: {"format": "detector", "format_version": 1, "detector": {options; hash, generation
-                            and input of the backbone; classes and their levels; cue weights; threshold}}
+                            and input of the backbone; what its descriptors are; classes and their levels;
+                            cue weights; threshold; fingerprints of the images}}
     tensors                 bank.<class number>.<bank name>, (N, D) float32
 """
 
@@ -29,8 +30,7 @@ def save(path: str | os.PathLike[str], tensors: dict[str, torch.Tensor], detecto
     """
     from safetensors.torch import save as to_bytes
 
-    path = Path(path)
-    require_folder(path)
+    path = writable_place(path)
     content = {"format": "detector", "format_version": FORMAT_VERSION, "detector": detector}
     # one entry, for safetensors does not keep the order of several; an option may be a numpy scalar
     metadata = {"patchclip": json.dumps(content, default=lambda value: value.item())}
@@ -50,10 +50,18 @@ def save(path: str | os.PathLike[str], tensors: dict[str, torch.Tensor], detecto
         raise
 
 
-def require_folder(path: Path) -> None:
-    """Raise FileNotFoundError where there is no folder to write that file into."""
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"cannot write {path}: the folder {path.parent} does not exist, make it first")
+def writable_place(path: str | os.PathLike[str]) -> Path:
+    """Where a file of that name is written, for `os.replace` would replace a link in place of what it links to.
+
+    Raises:
+        OSError: there is no folder for it, or what is there is no ordinary file.
+    """
+    place = Path(path).resolve()
+    if not place.parent.is_dir():
+        raise FileNotFoundError(f"cannot write {path}: the folder {place.parent} does not exist, make it first")
+    if place.exists() and not place.is_file():
+        raise OSError(f"cannot write {path}: it is there and is no ordinary file, name another")
+    return place
 
 
 def load(path: str | os.PathLike[str]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -78,8 +86,8 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, torch.Tensor], dict[st
         ) from error
 
 
-def _check(path: str | os.PathLike[str], content: dict[str, Any]) -> None:
-    if content.get("format") != "detector":
+def _check(path: str | os.PathLike[str], content: Any) -> None:
+    if not isinstance(content, dict) or content.get("format") != "detector":
         raise FileFormatError(f"{path} is a safetensors file but no detector: expected one written by Detector.save")
     version = content.get("format_version")
     if not isinstance(version, int) or version > FORMAT_VERSION:

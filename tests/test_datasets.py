@@ -56,6 +56,15 @@ def test_mvtec_categories_side_by_side(tmp_path: Path) -> None:
     found = read_dataset(tmp_path / "mvtec")
     assert [(c.dataset, c.name) for c in found] == [("mvtec", "bottle"), ("mvtec", "cable")]
     assert [c.kinds for c in found] == [(), ()]  # one kind is no choice
+    put(tmp_path / "mvtec" / "screws", "good/0.png", "bad/1.png")
+    found = read_dataset(tmp_path / "mvtec")
+    assert found[0].problems == (f"{tmp_path / 'mvtec/screws'}: no category as bottle, left out",)
+    assert (len(found), found[1].problems) == (2, ())
+
+
+def test_mvtec_whose_test_folders_are_named_as_the_courses(tmp_path: Path) -> None:
+    put(tmp_path, "train/good/0.png", "test/normal/1.png", "test/anomaly/2.png", "ground_truth/anomaly/2.png")
+    assert only(tmp_path).test[0].masks == (tmp_path / "ground_truth/anomaly/2.png",)
 
 
 def test_btad(tmp_path: Path) -> None:
@@ -215,6 +224,12 @@ def test_csv(tmp_path: Path) -> None:
             f"{table}: i/5.png is an anomalous training image, left out",
             f"{table}: no split for 2 normal images, so every second one is tested",
         )
+    table.write_text("path,label,split\ni/0.png,0,Train\ni/1.png,0,TEST\ni/2.png,1,val\n")
+    assert [path.name for path in only(table).references[None]] == ["0.png"]
+    assert (names(only(table), 0), names(only(table), 1)) == (["i/1.png"], ["i/2.png"])
+    table.write_text("path,label,split\ni/0.png,0,first\n")
+    with pytest.raises(DatasetError, match="split 'first' is neither train nor test"):
+        read_dataset(table)
     table.write_text("path,label\ni/0.png,maybe\n")
     with pytest.raises(DatasetError, match=r"i/0.png: label 'maybe' is neither 0 or normal nor 1 or anomaly"):
         read_dataset(table)
@@ -302,6 +317,13 @@ def test_any_value_but_zero_is_defect(tmp_path: Path, values: np.ndarray, mode: 
     assert mask is not None
     assert mask.dtype == bool
     assert mask.tolist() == [[False, True], [False, False], [True, False]]
+
+
+def test_masks_of_everything_are_doubted(tmp_path: Path) -> None:
+    mask, problem = read_mask(mask_sample(tmp_path, np.full((2, 2), 255, np.uint8)), (2, 2))
+    assert mask is not None
+    assert problem is not None
+    assert "covers the whole image" in problem
 
 
 def test_jpg_masks_have_a_soft_edge(tmp_path: Path) -> None:

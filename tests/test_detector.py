@@ -23,7 +23,15 @@ from conftest import random_clip, write_local_dir
 from PIL import Image, ImageSequence
 from safetensors.torch import save_file
 
-from patchclip import Detector, FileFormatError, ImageError, Result, WeightsUnavailableError, store
+from patchclip import (
+    Detector,
+    FileFormatError,
+    ImageError,
+    MissingDependencyError,
+    Result,
+    WeightsUnavailableError,
+    store,
+)
 from patchclip.fitting import gather
 from patchclip.synthetic import sample_surface
 
@@ -56,6 +64,13 @@ FEW = pytest.mark.filterwarnings("ignore:.*extrapolation")
         ({"states": ("{}", "bad {}")}, "states"),
         ({"recipe": "winclip", "tile": 100}, "tiles"),
         ({"recipe": "winclip", "layers": (1,)}, "layers"),
+        ({"smoothing": float("inf")}, "smoothing"),
+        ({"image_size": 100_000}, "image_size"),
+        ({"object_name": None}, "object_name"),
+        ({"templates": ["a photo"]}, "one {} for the object"),
+        ({"templates": (part for part in ["a {}"])}, "templates"),
+        ({"states": ([3], ["bad {}"])}, "states"),
+        ({"device": "gpu"}, "device 'gpu' cannot be used here"),
         ({"recipe": "winclip", "cues": ("texture",)}, "winclip"),
         ({"max_false_positive_rate": 1.0}, "max_false_positive_rate"),
     ],
@@ -119,7 +134,7 @@ def test_weights_follow_the_spreads(normals: list[np.ndarray]) -> None:
     assert set(detector.weights_) == {"text", "tokens", "texture", "imagenet"}
     assert sum(detector.weights_.values()) == pytest.approx(1)
     assert Detector(cues=("tokens",)).fit(normals).weights_ == {"tokens": 1}
-    _, left_out = gather(detector._extractor, {None: normals}, progress=False)
+    _, left_out, _ = gather(detector._extractor, {None: normals}, progress=False)
     spreads = {}
     for cue in ("tokens", "imagenet"):
         maps = [detector._cue_maps(normal.features, own=(0, normal.rows))[0][cue] for normal in left_out]
@@ -183,9 +198,10 @@ def test_fewer_images_than_the_rate_needs_are_warned_of(local_model: str, normal
 def test_threshold_by_hand_and_by_calibration(local_model: str, normals: list[np.ndarray]) -> None:
     detector = Detector(local_model)
     before = detector.predict(normals[0]).heatmap
-    detector.calibrate(normals * 4)  # at the detector's own rate of 0.05
+    many = [np.roll(normals[k % 6], 5 * k, axis=1) for k in range(24)]
+    detector.calibrate(many)  # at the detector's own rate of 0.05
     assert (detector.threshold_source, detector.threshold_guaranteed) == ("calibrate", True)
-    highest = max(detector.predict(normal).score for normal in normals)
+    highest = max(detector.predict(normal).score for normal in many)
     assert detector.threshold == pytest.approx(highest, abs=1e-5)  # a batch rounds otherwise than one image
     assert np.array_equal(detector.predict(normals[0]).heatmap, before)  # only the threshold moves
     detector.threshold = 0.25
@@ -414,12 +430,25 @@ def test_banks_of_other_descriptors_are_refused(
 @FEW
 def test_foreign_tensors_are_damage(local_model: str, normals: list[np.ndarray], tmp_path: Path) -> None:
     detector = Detector(local_model).fit(normals[:2])
+    detector.save(tmp_path / "good")
+    tensors, about = store.load(tmp_path / "good")
     for name in ("vectors", "bank.7.tokens", "bank.first.tokens"):
-        detector.save(tmp_path / "good")
-        tensors, about = store.load(tmp_path / "good")
         store.save(tmp_path / "bad", tensors | {name: torch.zeros(2, 2)}, about)
         with pytest.raises(FileFormatError, match="damaged or foreign"):
             Detector.load(tmp_path / "bad")
+    damaged = tensors["bank.0.tokens"].clone()
+    damaged[0, 0] = torch.nan
+    for contents in ({}, {"bank.0.tokens": damaged}, {"bank.0.tokens": damaged.double()}):
+        store.save(tmp_path / "bad", contents, about)
+        with pytest.raises(FileFormatError, match="damaged or foreign"):
+            Detector.load(tmp_path / "bad")
+    for wrong in ({"class_levels": [0.1]}, {"threshold": [7.0, "fit", False]}, {"classes": 5}, {"cue_weights": {}}):
+        store.save(tmp_path / "bad", tensors, about | wrong)
+        with pytest.raises(FileFormatError, match="damaged or foreign"):
+            Detector.load(tmp_path / "bad")
+    save_file({"a": torch.zeros(1)}, tmp_path / "list", {"patchclip": "[]"})
+    with pytest.raises(FileFormatError, match="no detector"):
+        Detector.load(tmp_path / "list")
 
 
 def test_a_kill_leaves_the_old_file_or_the_new_one(local_model: str, tmp_path: Path) -> None:
@@ -500,9 +529,9 @@ def test_copies_and_blank_images_are_warned_of(local_model: str, normals: list[n
 @FEW
 def test_as_many_are_left_out_as_the_rate_takes(local_model: str, normals: list[np.ndarray]) -> None:
     detector = Detector(local_model, image_size=32, max_false_positive_rate=0.01)
-    _, left_out = gather(detector._extractor, {None: [normals[k % 6] for k in range(110)]}, progress=False)
+    _, left_out, _ = gather(detector._extractor, {None: [normals[k % 6] for k in range(110)]}, progress=False)
     assert len(left_out) == 99
-    _, left_out = gather(detector._extractor, dict.fromkeys(range(7), (normals * 4)[:20]), progress=False)
+    _, left_out, _ = gather(detector._extractor, dict.fromkeys(range(7), (normals * 4)[:20]), progress=False)
     assert len(left_out) == 7 * 15  # 14 of each would be one short
 
 
@@ -568,11 +597,11 @@ def test_a_failed_fit_leaves_the_detector_as_it_was(local_model: str, normals: l
 def test_leave_one_out_is_spread_over_all(local_model: str, normals: list[np.ndarray]) -> None:
     detector = Detector(local_model, image_size=32)
     many = [normals[k % 6] for k in range(65)]
-    _, left_out = gather(detector._extractor, {None: many}, progress=False)
+    _, left_out, _ = gather(detector._extractor, {None: many}, progress=False)
     assert len(left_out) == 64
-    _, left_out = gather(detector._extractor, dict.fromkeys(range(40), normals[:2]), progress=False)
+    _, left_out, _ = gather(detector._extractor, dict.fromkeys(range(40), normals[:2]), progress=False)
     assert {normal.number for normal in left_out} == set(range(40))
-    _, views = gather(Detector(local_model, flips=True)._extractor, {None: normals[:1]}, progress=False)
+    _, views, _ = gather(Detector(local_model, flips=True)._extractor, {None: normals[:1]}, progress=False)
     assert len(views) == 5  # the mirrored one is in the bank
 
 
@@ -644,3 +673,71 @@ def test_frames_of_one_picture(local_model: str, normals: list[np.ndarray], tmp_
     (tmp_path / "cut.tif").write_bytes(content[:2000])
     with Image.open(tmp_path / "cut.tif") as cut, pytest.raises(ImageError, match=r"cut\.tif cannot be decoded"):
         list(detector.predict_batch([cut]))
+
+
+def test_nothing_before_a_failing_source_is_lost(local_model: str, normals: list[np.ndarray]) -> None:
+    def camera() -> Iterator[np.ndarray]:
+        yield from normals[:5]
+        raise ConnectionError("cable pulled")
+
+    found = []
+    with pytest.raises(ConnectionError, match="cable pulled"):
+        found.extend(Detector(local_model).predict_batch(camera(), errors="return"))
+    assert len(found) == 5
+
+
+@FEW
+def test_normal_images_from_one_buffer(local_model: str, normals: list[np.ndarray]) -> None:
+    buffer = Image.new("RGB", normals[0].shape[1::-1])
+
+    def refilled() -> Iterator[Image.Image]:
+        for normal in normals[:3]:
+            buffer.paste(Image.fromarray(normal))
+            yield buffer
+
+    expected = Detector(local_model).fit(normals[:3])
+    assert Detector(local_model).fit(refilled()).threshold == expected.threshold
+    scores = [result.score for result in expected.predict_batch(refilled())]
+    assert scores == pytest.approx([expected.predict(normal).score for normal in normals[:3]], abs=1e-5)
+
+
+@FEW
+def test_images_that_fit_has_seen_calibrate_nothing(
+    local_model: str, normals: list[np.ndarray], tmp_path: Path
+) -> None:
+    detector = Detector(local_model).fit(normals[:3])
+    detector.save(tmp_path / "d.safetensors")
+    for fitted in (detector, Detector.load(tmp_path / "d.safetensors")):
+        with pytest.warns(UserWarning, match="2 of 4 images are copies"):
+            fitted.calibrate([normals[0], normals[1], normals[4], normals[5]])
+    with pytest.warns(UserWarning, match="1 of 3 images are copies"):
+        Detector(local_model).calibrate([normals[4], normals[5], normals[4].copy()])
+
+
+def test_saving_follows_links_and_spares_what_is_no_file(local_model: str, tmp_path: Path) -> None:
+    detector = Detector(local_model)
+    (tmp_path / "current").symlink_to(tmp_path / "real")
+    detector.save(tmp_path / "current")
+    assert (tmp_path / "current").is_symlink()
+    assert Detector.load(tmp_path / "real").threshold == detector.threshold
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError, match="no ordinary file"):
+        detector.save(tmp_path / "folder")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="no ordinary file"):
+        detector.save(tmp_path / "pipe")
+
+
+@FEW
+@pytest.mark.filterwarnings("ignore:.*looks just like another")
+@pytest.mark.parametrize("options", [{}, {"flips": True}, {"rotations": 4}])
+def test_images_a_pixel_wide_can_be_fitted(options: dict, local_model: str) -> None:
+    for shape in ((1, 1, 3), (50, 1, 3), (1, 50, 3)):
+        detector = Detector(local_model, **options).fit([np.zeros(shape, np.uint8)])
+        assert np.isfinite(detector.predict(np.zeros(shape, np.uint8)).score)
+
+
+def test_faiss_is_missed_at_once(local_model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("patchclip.options.find_spec", lambda name: None)
+    with pytest.raises(MissingDependencyError, match=r"patchclip\[faiss\]"):
+        Detector(local_model, neighbours="faiss")

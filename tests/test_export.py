@@ -153,3 +153,5 @@ def test_int8_keeps_the_order(surface: Surface, tmp_path: Path) -> None:
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["float.onnx", "int8.onnx"]
     with pytest.raises(ValueError, match="at least one image"):
         detector.export(tmp_path / "int8.onnx", int8_images=[])
+    with pytest.raises(ValueError, match="put it into a list"):
+        detector.export(tmp_path / "int8.onnx", int8_images=images[0])

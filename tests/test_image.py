@@ -191,3 +191,11 @@ def test_augmented_copies() -> None:
         np.testing.assert_array_equal(copy, wanted)
     assert len(augmented(square, 8, False)) == 8
     assert len(augmented(square, 1, False)) == 1
+
+
+def test_sixteen_bits_of_a_camera_with_fewer_are_warned_of() -> None:
+    for highest, bits in ((812, 10), (4095, 12)):
+        with pytest.warns(UserWarning, match=f"uses {bits} bits alone.*values << {16 - bits}"):
+            load_image(np.array([[0, highest]], np.uint16))
+    load_image(np.array([[0, 4096]], np.uint16))
+    load_image(np.zeros((2, 2), np.uint16))  # black is black

@@ -84,6 +84,11 @@ def test_other_towers_are_refused(name: str, tower: str, monkeypatch: pytest.Mon
         load_model(name)
 
 
+def test_a_resnet_is_refused_before_its_weights_are_asked_for() -> None:
+    with pytest.raises(ModelNotFoundError, match="ModifiedResNet"):
+        load_model("RN50", "no-such-tag")
+
+
 def test_unknown_tag_lists_the_known_ones() -> None:
     with pytest.raises(WeightsUnavailableError, match=r"known tags: .*openai.*embedded model"):
         load_model("ViT-B-32", "laion9b")
@@ -219,9 +224,7 @@ def test_other_sizes_interpolate_positions(local_model: str) -> None:
 def test_text_equals_encode_text(local_model: str) -> None:
     backbone = Backbone(load_model(local_model), device=CPU, precision="fp32")
     sentences = ["a photo of a tile.", "a much longer sentence about a tile with a deep crack in it"] * 150
-    sentences[7] = (
-        "a tile!?! with number 0 of all tokens, that of the exclamation mark, in a sentence longer than others!"
-    )
+    sentences[7] = "a tile (see 4!; token 0 is an exclamation mark inside a word) in a sentence longer than all others"
     ids = open_clip.SimpleTokenizer()(sentences)
     with torch.no_grad():
         expected = backbone._clip.encode_text(ids)

@@ -151,6 +151,7 @@ def test_prompts_are_states_times_templates() -> None:
     assert len(prompts.compose(prompts.NORMAL_STATES, prompts.TEMPLATES, "tile")) == 7 * 22
     assert prompts.compose(["{} with flaw"], ["a photo of the {}."], "tile") == ["a photo of the tile with flaw."]
     assert "a photo of a tile with a slit." in prompts.defect_prompts(DEFAULT_DEFECTS["cut"], "tile")
+    assert "a photo of a tile with {x}." in prompts.defect_prompts(["{x}"], "tile")
 
 
 def test_defect_wordings() -> None:

@@ -87,29 +87,27 @@ def find_blobs(heatmap: np.ndarray, threshold: float, grid_hw: tuple[int, int]) 
     gh, gw = grid_hw
     rows = ((np.arange(gh) + 0.5) * height / gh).astype(int)
     columns = ((np.arange(gw) + 0.5) * width / gw).astype(int)
-    middles = np.ix_(rows, columns)
-    background = float(np.median(heatmap[middles]))
+    background = float(np.median(heatmap[np.ix_(rows, columns)]))
     stands_out = background + _STANDS_OUT * (float(heatmap.max()) - background)
-    above = heatmap > threshold if threshold >= stands_out else heatmap >= stands_out
+    above = (heatmap > threshold if threshold >= stands_out else heatmap >= stands_out).view(np.uint8)
     if not above.any():
         return []
     import cv2
 
-    filled = cv2.boundingRect(above.view(np.uint8))  # left, top, width, height of all that is above
-    part = (slice(filled[1], filled[1] + filled[3]), slice(filled[0], filled[0] + filled[2]))
-    labels = np.zeros(heatmap.shape, np.int32)
-    count, labels[part], stats, _ = cv2.connectedComponentsWithStats(above[part].view(np.uint8), connectivity=8)
-    stats[:, :2] += filled[:2]
-    at_middles = labels[middles]  # (gh, gw)
+    x, y, across, down = cv2.boundingRect(above)  # of all that is above
+    part = (slice(y, y + down), slice(x, x + across))
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(above[part], connectivity=8)
+    at_middles = np.zeros(grid_hw, np.int32)
+    in_rows, in_columns = (rows >= y) & (rows < y + down), (columns >= x) & (columns < x + across)
+    at_middles[np.ix_(in_rows, in_columns)] = labels[np.ix_(rows[in_rows] - y, columns[in_columns] - x)]
     blobs = []
     for number in range(1, count):
-        left, top, across, down, area = (int(value) for value in stats[number])
+        left, top, across, down, area = stats[number].tolist()
         inside = (slice(top, top + down), slice(left, left + across))
-        values = np.where(labels[inside] == number, heatmap[inside], -np.inf)
-        row, column = divmod(int(values.argmax()), across)
-        row, column = row + top, column + left
+        own = (labels[inside] == number).view(np.uint8)
+        _, score, _, (column, row) = cv2.minMaxLoc(heatmap[part][inside], own)
+        left, top = left + x, top + y
         cells = at_middles == number
-        cells[min(row * gh // height, gh - 1), min(column * gw // width, gw - 1)] = True
-        box = (left, top, left + across, top + down)
-        blobs.append(Blob(box, area, float(heatmap[row, column]), cells))
+        cells[(row + top) * gh // height, (column + left) * gw // width] = True
+        blobs.append(Blob((left, top, left + across, top + down), area, score, cells))
     return sorted(blobs, key=lambda blob: -blob.score)

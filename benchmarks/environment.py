@@ -9,6 +9,7 @@ import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -34,13 +35,13 @@ def describe_environment(detector: Detector) -> dict[str, Any]:
         "code_sha256": code_sha256(),
         "machine": {
             "system": f"{platform.system()} {platform.machine()}",
-            "processor": _processor(),
+            "processor": processor(),
             "cores": os.cpu_count(),
             "memory_gb": _memory_gb(),
             "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         },
         "threads": torch.get_num_threads(),
-        "versions": {"python": platform.python_version()} | _versions(),
+        "versions": {"python": platform.python_version()} | versions(_PACKAGES),
         "model": {
             "name": detector.options["model"],
             "pretrained": detector.options["pretrained"],
@@ -83,29 +84,31 @@ def code_sha256() -> str:
 
 def one_line(environment: dict[str, Any]) -> str:
     """For the head of a table."""
-    machine, model, versions = environment["machine"], environment["model"], environment["versions"]
+    machine, model, installed = environment["machine"], environment["model"], environment["versions"]
     memory = f", {machine['memory_gb']} GB" if machine["memory_gb"] else ""
     return (
         f"model {model['name']}{' ' + model['generation'] if model['generation'] else ''} "
         f"({model['weights_sha256'][:12]}), {model['image_size']} px, {model['precision']} on {model['device']}; "
         f"{machine['processor']}, {machine['cores']} cores{memory}, "
         f"{machine['accelerator'] or 'no GPU'}, {environment['threads']} threads; "
-        f"Python {versions['python']}, torch {versions['torch']}, open_clip {versions['open_clip_torch']}; "
+        f"Python {installed['python']}, torch {installed['torch']}, open_clip {installed['open_clip_torch']}; "
         f"commit {environment['commit'] or 'none'}; {environment['date'][:10]}"
     )
 
 
-def _versions() -> dict[str, str | None]:
+def versions(packages: Iterable[str]) -> dict[str, str | None]:
+    """Of installed packages; None for one that is not."""
     found: dict[str, str | None] = {}
-    for name in _PACKAGES:
+    for name in packages:
         try:
             found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:  # a checkout that is not installed
+        except metadata.PackageNotFoundError:
             found[name] = None
     return found
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Its name."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

@@ -11,10 +11,8 @@ import datetime
 import os
 import platform
 import shlex
-import subprocess
 import sys
 from collections.abc import Sequence
-from importlib import metadata
 from pathlib import Path
 
 if __name__ == "__main__":  # a script: import from the checkout, and nothing in this folder by its bare name
@@ -22,6 +20,7 @@ if __name__ == "__main__":  # a script: import from the checkout, and nothing in
 
 import torch
 
+from benchmarks.environment import commit, processor, versions
 from benchmarks.speed_bench import ROOT, Row, make_bench
 from benchmarks.speed_growth import measure_growth, plot_growth, profile_predict
 from benchmarks.speed_rows import ROWS
@@ -108,38 +107,12 @@ def report(rows: Sequence[Row], profile: Sequence[tuple[str, float]], *, quick: 
 
 def environment() -> str:
     """Machine, versions, commit and date in one line."""
-    versions = [f"Python {platform.python_version()}"]
-    for name in _PACKAGES:
-        try:
-            versions.append(f"{name} {metadata.version(name)}")
-        except metadata.PackageNotFoundError:
-            continue
+    installed = ", ".join(f"{name} {version}" for name, version in versions(_PACKAGES).items() if version)
     accelerator = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     return (
-        f"{_processor()}, {os.cpu_count()} cores, {accelerator}, {torch.get_num_threads()} threads; "
-        f"{', '.join(versions)}; commit {_commit()}; {datetime.date.today().isoformat()}"
+        f"{processor()}, {os.cpu_count()} cores, {accelerator}, {torch.get_num_threads()} threads; Python "
+        f"{platform.python_version()}, {installed}; commit {commit() or 'none'}; {datetime.date.today().isoformat()}"
     )
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
-def _commit() -> str:
-    """The commit that is checked out, with "+" where files were changed since."""
-    commands = (["git", "rev-parse", "--short=12", "HEAD"], ["git", "status", "--porcelain", "--untracked-files=no"])
-    try:
-        head, changed = [
-            subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
-            for command in commands
-        ]
-    except (OSError, subprocess.CalledProcessError):
-        return "none"
-    return head + ("+" if changed else "")
 
 
 if __name__ == "__main__":

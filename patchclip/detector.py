@@ -102,7 +102,7 @@ class Detector:
         precision: Literal["auto", "fp32", "bf16"] = "auto",
         device: str = "auto",
     ):
-        options = {name: value for name, value in locals().items() if name not in ("self", "device", "__class__")}
+        options = {name: value for name, value in locals().items() if name not in ("self", "device")}
         check_options(options)
         best = "cuda" if torch.cuda.is_available() else "cpu"
         try:

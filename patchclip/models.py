@@ -53,7 +53,7 @@ class LoadedModel:
         name, pretrained: how to load it again ("tiny" has pretrained None).
         mean, std: of the preprocessing, for RGB in [0, 1].
         interpolation: "bicubic" or "bilinear".
-        about: the "patchclip" section of a local-dir configuration (attention, layers, temperature, threshold).
+        about: the "patchclip" section of a local-dir configuration (attention, layers, cues, temperature, threshold).
     """
 
     name: str

@@ -93,7 +93,7 @@ def options_in_force(options: Mapping[str, Any], backbone: Backbone) -> dict[str
     """
     about, depth = backbone.model.about, backbone.depth
     dense = options["recipe"] == "dense"
-    cues = CUES if about.get("texture") and dense else CLIP_CUES
+    cues = about.get("cues", CLIP_CUES) if dense else CLIP_CUES
     layers = options["layers"] or about.get("bank_layers", sorted({max(1, depth // 2), max(1, 3 * depth // 4)}))
     if not all(1 <= layer <= depth for layer in layers):
         raise ValueError(f"expected layers between 1 and {depth} for {options['model']!r}, got {tuple(layers)}")

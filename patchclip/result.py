@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -92,14 +92,5 @@ class Result:
             "defect": self.defect,
             "class_name": self.class_name,
             "size_hw": list(self._heatmap.shape),
-            "regions": [
-                {
-                    "box_xyxy": list(region.box_xyxy),
-                    "area_px": region.area_px,
-                    "score": region.score,
-                    "defect": region.defect,
-                    "confidence": region.confidence,
-                }
-                for region in self.regions
-            ],
+            "regions": [asdict(region) | {"box_xyxy": list(region.box_xyxy)} for region in self.regions],
         }

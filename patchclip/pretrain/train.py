@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from ..backbone import default_precision, run_text
 from ..descriptors import imagenet_network
+from ..options import CUES
 from ..synthetic import KINDS
 from ..synthetic.captions import caption, kind_prompt, random_name, state_prompts
 from . import losses
@@ -272,7 +273,7 @@ def release(objective: _Objective, folder: Path, row: dict) -> None:
         "dense_attention": DENSE_ATTENTION,
         "bank_layers": list(BANK_LAYERS),
         "scales": [1],
-        "texture": True,
+        "cues": list(CUES),
         "temperature": round(1 / float(objective.dense_scale.exp().clamp(max=100)), 5),
         "images_seen": row["images"],
     }

@@ -17,9 +17,10 @@ from patchclip.descriptors import imagenet_network
 from patchclip.pretrain import losses
 from patchclip.pretrain.data import PairSampler, build_pool
 from patchclip.pretrain.model import MODEL_CFG, encode_window, new_model, write_vocabulary
+from patchclip.pretrain.objective import position_window
 from patchclip.pretrain.photographs import find_photographs, photographed
 from patchclip.pretrain.teacher import Distillation, draw_patches, taught_features
-from patchclip.pretrain.train import Settings, _position_window, train
+from patchclip.pretrain.train import Settings, train
 from patchclip.pretrain.validate import make_validation
 
 SMALL = {"images": 96, "products": 12, "pairs": 4, "stages": ((64, 0.5), (96, 0.5)), "validation_images": 12}
@@ -161,7 +162,7 @@ def test_new_models_repeat_and_see_windows_of_the_grid() -> None:
 @pytest.mark.parametrize("cells", [4, 8, 14])
 def test_positions_are_drawn_from_inside_the_grid(cells: int) -> None:
     rng = np.random.default_rng(0)
-    drawn = [_position_window(rng, cells, 14) for _ in range(200)]
+    drawn = [position_window(rng, cells, 14) for _ in range(200)]
     for row, column, rows, columns in drawn:
         assert 0 <= row <= 14 - rows
         assert 0 <= column <= 14 - columns

@@ -10,7 +10,6 @@ import time
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -18,34 +17,20 @@ import open_clip
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from ..backbone import default_precision, run_text
+from ..backbone import default_precision
 from ..descriptors import imagenet_network
 from ..options import CUES
-from ..synthetic import KINDS
-from ..synthetic.captions import caption, kind_prompt, random_name, state_prompts
-from . import losses
-from .data import Batch, PairSampler, build_pool
-from .model import (
-    BANK_LAYERS,
-    COMPARED_LAYERS,
-    DENSE_ATTENTION,
-    PATCH,
-    encode_window,
-    new_model,
-    write_release,
-    write_vocabulary,
-)
+from .data import PairSampler, build_pool
+from .model import BANK_LAYERS, DENSE_ATTENTION, new_model, write_release, write_vocabulary
+from .objective import Objective
 from .photographs import find_photographs
-from .teacher import Distillation, draw_patches, taught_features
+from .teacher import taught_features
 from .validate import make_validation, validate
 
-_NAMES_A_STEP = 4
-_PROMPTS_A_STATE = 3
 _FUSED = (SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH)
 
 
@@ -74,85 +59,6 @@ class Settings:
     initial_weights: Path | None = None
     photographs: tuple[Path, ...] = ()
     teacher: bool = False
-
-
-class _Objective(nn.Module):
-    """The model together with its losses, so that one forward serves DistributedDataParallel."""
-
-    mean: torch.Tensor
-    std: torch.Tensor
-
-    def __init__(self, model: open_clip.CLIP, tokenizer: open_clip.SimpleTokenizer, *, taught: bool):
-        super().__init__()
-        self.model: Any = model
-        self.pair_distance = losses.PairDistance(len(COMPARED_LAYERS))
-        self.distillation = Distillation(self.model.visual.transformer.width) if taught else None
-        self.dense_scale = nn.Parameter(torch.tensor(math.log(10.0)))
-        self._tokenizer = tokenizer
-        self.register_buffer("mean", torch.tensor(open_clip.OPENAI_DATASET_MEAN).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(open_clip.OPENAI_DATASET_STD).view(1, 3, 1, 1), persistent=False)
-
-    def forward(
-        self, batch: Batch, rng: np.random.Generator, features: list[torch.Tensor] | None
-    ) -> tuple[torch.Tensor, dict[str, float]]:
-        """features: what a teacher says of the queries, or None."""
-        device = self.mean.device
-        pairs, side = len(batch.names), batch.queries.shape[-1]
-        windows = [_position_window(rng, side // PATCH, self.model.visual.grid_size[0]) for _ in range(2)]
-
-        kinds = batch.kinds.tolist()
-        captions = [caption(rng, n, KINDS[k] if k >= 0 else None) for n, k in zip(batch.names, kinds, strict=True)]
-        captions += [caption(rng, name, None) for name in batch.names]
-        unique = sorted(set(captions))
-        states = [state_prompts(rng, random_name(rng), _PROMPTS_A_STATE) for _ in range(_NAMES_A_STEP)]
-        flat_states = [sentence for normal, anomalous in states for sentence in normal + anomalous]
-        name = random_name(rng)
-        sentences = flat_states + [kind_prompt(rng, name, kind) for kind in KINDS] + unique
-        sentences += [""] * (len(captions) - len(unique))  # new shapes are slow on a CPU: always the same number
-        with torch.autocast(device.type, torch.bfloat16, enabled=default_precision(device) == "bf16"):
-            views = [
-                encode_window(self.model.visual, (images.to(device) / 255 - self.mean) / self.std, window)
-                for images, window in zip((batch.queries, batch.supports), windows, strict=True)
-            ]
-            text = run_text(self.model, self._tokenizer(sentences).to(device))
-        text = F.normalize(text.float(), dim=-1)
-        cls = F.normalize(torch.cat([view.cls for view in views]).float(), dim=-1)
-        dense = F.normalize(torch.cat([view.dense for view in views]).float().flatten(1, 2), dim=-1)
-        layers = [torch.cat(taps).flatten(1, 2) for taps in zip(*(view.layers for view in views), strict=True)]
-        state_text, kind_text, caption_text = text.split([len(flat_states), len(KINDS), len(captions)])
-        caption_text = caption_text[: len(unique)]
-        state_text = F.normalize(state_text.view(_NAMES_A_STEP, 2, _PROMPTS_A_STATE, -1).mean(2), dim=-1)
-        # each image is judged with one of the drawn names
-        chosen = torch.from_numpy(rng.integers(_NAMES_A_STEP, size=2 * pairs)).to(device)
-        direction = (state_text[:, 1] - state_text[:, 0])[chosen]  # (2B, E), anomalous minus normal
-
-        coverage = batch.coverage.to(device)
-        query_targets = losses.patch_targets(coverage)
-        targets = losses.patch_targets(torch.cat([coverage, torch.zeros_like(coverage)]))
-        scale = self.dense_scale.exp().clamp(max=100)
-        logits = scale * torch.einsum("bne,be->bn", dense, direction)
-        damaged = torch.cat([batch.kinds >= 0, torch.zeros(pairs, dtype=torch.bool)]).float().to(device)
-        image_scale = self.model.logit_scale.exp().clamp(max=100)
-        terms = {
-            "dense": losses.focal(logits, targets) + 0.5 * losses.dice(logits, targets),
-            "max": 0.3 * F.binary_cross_entropy_with_logits(logits.topk(3, 1)[0].mean(1), damaged),
-            "cls": 0.2 * F.binary_cross_entropy_with_logits(image_scale.detach() * (cls * direction).sum(-1), damaged),
-            "pair": self.pair_distance(layers, query_targets),
-            "caption": 0.2
-            * losses.contrastive(
-                cls, caption_text, torch.tensor([unique.index(c) for c in captions], device=device), image_scale
-            ),
-        }
-        named = query_targets.label * (batch.kinds >= 0).to(device)[:, None]
-        weight = named / named.sum(1, keepdim=True).clamp(min=1)  # a defect counts once
-        kind_logits = scale * dense[:pairs] @ kind_text.T  # (B, N, kinds)
-        kind_labels = batch.kinds.to(device).clamp(min=0)[:, None].expand_as(named)
-        entropy = F.cross_entropy(kind_logits.transpose(1, 2), kind_labels, reduction="none")
-        terms["kind"] = 0.3 * (entropy * weight).sum() / weight.sum().clamp(min=1)
-        if self.distillation is not None and features is not None:
-            chosen = draw_patches(pairs * layers[0].shape[1], rng).to(device)
-            terms["teacher"] = self.distillation([layer[:pairs] for layer in layers], features, chosen)
-        return torch.stack(list(terms.values())).sum(), {key: float(value.detach()) for key, value in terms.items()}
 
 
 def train(settings: Settings, *, resume: bool = False) -> Path:
@@ -190,7 +96,7 @@ def _run(settings: Settings, checkpoint: Path, ranks: int, rank: int) -> Path:
     if ranks > 1:
         dist.barrier()
     tokenizer = open_clip.SimpleTokenizer(str(settings.out / "bpe_simple_vocab.txt.gz"), context_length=32)
-    objective = _Objective(new_model(settings.seed), tokenizer, taught=settings.teacher)
+    objective = Objective(new_model(settings.seed), tokenizer, taught=settings.teacher)
     objective = objective.to(settings.device)
     if settings.initial_weights is not None:
         from safetensors.torch import load_file
@@ -266,7 +172,7 @@ def _run(settings: Settings, checkpoint: Path, ranks: int, rank: int) -> Path:
     return settings.out / "release"
 
 
-def release(objective: _Objective, folder: Path, row: dict) -> None:
+def release(objective: Objective, folder: Path, row: dict) -> None:
     """Write the averaged weights as an open_clip folder; its temperature is the one the dense head was trained at."""
     about = {
         "generation": "tiny-6",
@@ -308,15 +214,6 @@ def _optimizers(objective: nn.Module, settings: Settings) -> list[torch.optim.Op
         adjust_lr_fn="match_rms_adamw",
     )
     return [torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), fused=True), muon]
-
-
-def _position_window(rng: np.random.Generator, cells: int, grid: int) -> tuple[int, int, int, int]:
-    """A part of the grid of positions for `cells` x `cells` patches: as they are, or stretched as for other shapes."""
-    rows = columns = min(cells, grid)
-    if rng.random() < 0.5:
-        low, high = round(0.62 * cells), min(grid, round(1.6 * cells))
-        rows, columns = rng.integers(low, high + 1, 2).tolist()
-    return int(rng.integers(grid - rows + 1)), int(rng.integers(grid - columns + 1)), rows, columns
 
 
 def _schedule(images: int, total: int, step: int) -> float:

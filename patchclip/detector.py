@@ -465,10 +465,10 @@ class Detector:
             expected, classes = saved["weights_sha256"], saved["classes"]
             weights, levels = dict(saved["cue_weights"]), tuple(saved["class_levels"])
             threshold, fingerprints = Threshold(*saved["threshold"]), list(saved.get("fingerprints", ()))
-            dense = detector.options["recipe"] == "dense"
-            if len(levels) != (len(classes or ()) if dense and len(classes or ()) > 1 else 0):
+            weighed = len(classes or ()) if detector.options["recipe"] == "dense" else 0  # classes that `fit` weighed
+            if len(levels) != (weighed if weighed > 1 else 0):
                 raise ValueError(f"{len(levels)} levels for the classes {classes}")
-            if set(weights) != (set(detector.options["cues"]) if dense and classes else set()):
+            if set(weights) != (set(detector.options["cues"]) if weighed else set()):
                 raise ValueError(f"weights of the cues {list(weights)}")
             if not 0 <= threshold.value <= 1:
                 raise ValueError(f"a threshold of {threshold.value}")

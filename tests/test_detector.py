@@ -239,7 +239,9 @@ def test_regions_are_consistent_with_the_heatmap(local_model: str, normals: list
         left, top, right, bottom = region.box_xyxy
         assert 0 <= left < right <= 128
         assert 0 <= top < bottom <= 96
-        assert heatmap[top:bottom, left:right].max() >= region.score
+        highest = heatmap[top:bottom, left:right].max()  # another region may reach into the box
+        assert highest >= region.score
+        assert highest == pytest.approx(region.score) or len(result.regions) > 1
         assert region.defect in (None, "dot", "ink blot")
         assert (region.defect is None) == (region.confidence is None)
     detector.threshold = 1.0

@@ -115,8 +115,8 @@ def _normals_and_anomalies(
 
 
 @dataclass
-class CourseZeroShot:
-    """Nearness to the nearest class's mean normal embedding, less the mean nearness to synthetic anomalies."""
+class _CourseMethod:
+    """What the course's methods share: one embedding for each image, judged alone."""
 
     settings: Settings
     notes: dict[str, object] = field(default_factory=dict)
@@ -124,32 +124,32 @@ class CourseZeroShot:
 
     def __post_init__(self) -> None:
         self.embed = _make_embedder(self.settings)
+
+    def predict(self, paths: Sequence[Path], *, batch_size: int) -> Iterator[Prediction | ImageError]:
+        for embedding in self.embed.stream(paths, batch_size):
+            yield embedding if isinstance(embedding, ImageError) else self._judge(embedding)
+
+    def _judge(self, embedding: torch.Tensor) -> Prediction:
+        """(E,) of unit length."""
+        raise NotImplementedError
+
+
+class CourseZeroShot(_CourseMethod):
+    """Nearness to the nearest class's mean normal embedding, less the mean nearness to synthetic anomalies."""
 
     def fit(self, references: References, *, seed: int) -> None:
         normals, self._anomalies = _normals_and_anomalies(self.embed, references, seed)
         self._means = F.normalize(torch.stack([group.mean(0) for group in normals.values()]), dim=-1)
         self.notes = {"threshold_source": "fixed", "synthetic_anomalies": len(self._anomalies)}
 
-    def predict(self, paths: Sequence[Path], *, batch_size: int) -> Iterator[Prediction | ImageError]:
-        for embedding in self.embed.stream(paths, batch_size):
-            if isinstance(embedding, ImageError):
-                yield embedding
-                continue
-            normal = float((self._means @ embedding).max())
-            anomalous = float((self._anomalies @ embedding).mean())
-            yield Prediction(anomalous - normal, -_NORMAL_FROM, similarity=(normal, anomalous))
+    def _judge(self, embedding: torch.Tensor) -> Prediction:
+        normal = float((self._means @ embedding).max())
+        anomalous = float((self._anomalies @ embedding).mean())
+        return Prediction(anomalous - normal, -_NORMAL_FROM, similarity=(normal, anomalous))
 
 
-@dataclass
-class CourseFewShot:
+class CourseFewShot(_CourseMethod):
     """A linear head on the frozen embedding, trained against synthetic anomalies; its best epoch is kept on disk."""
-
-    settings: Settings
-    notes: dict[str, object] = field(default_factory=dict)
-    detector: Detector | None = None
-
-    def __post_init__(self) -> None:
-        self.embed = _make_embedder(self.settings)
 
     def fit(self, references: References, *, seed: int) -> None:
         normals, anomalies = _normals_and_anomalies(self.embed, references, seed)
@@ -162,12 +162,8 @@ class CourseFewShot:
         self._weight, self._bias = (state[name].to(anomalies.device) for name in ("weight", "bias"))
         self.notes = {"threshold_source": "fixed", "synthetic_anomalies": len(anomalies), "training": epochs}
 
-    def predict(self, paths: Sequence[Path], *, batch_size: int) -> Iterator[Prediction | ImageError]:
-        for embedding in self.embed.stream(paths, batch_size):
-            if isinstance(embedding, ImageError):
-                yield embedding
-            else:
-                yield Prediction(float(torch.sigmoid(F.linear(embedding, self._weight, self._bias))), 0.5)
+    def _judge(self, embedding: torch.Tensor) -> Prediction:
+        return Prediction(float(torch.sigmoid(F.linear(embedding, self._weight, self._bias))), 0.5)
 
 
 def train_head(

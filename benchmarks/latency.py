@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -83,9 +84,15 @@ def measure_latency(
     return rows
 
 
-def time_parts(detector: Detector, path: Path, *, repetitions: int) -> dict[str, float]:
-    """Median seconds of each part of `predict`, by timing the functions that it calls while it runs."""
-    device = detector.backbone.device
+def time_parts(
+    detector: Detector, path: Path, *, repetitions: int, clock: Callable[[], float] | None = None
+) -> dict[str, float]:
+    """Median seconds of each part of `predict`, by timing the functions that it calls while it runs.
+
+    Args:
+        clock: None is the time that passes, work on the detector's device included.
+    """
+    now = clock or functools.partial(_now, detector.backbone.device)
     runs: list[dict[str, float]] = []
     spent: dict[str, float] = defaultdict(float)
     depth = 0
@@ -96,11 +103,11 @@ def time_parts(detector: Detector, path: Path, *, repetitions: int) -> dict[str,
             if depth:  # inside another part
                 return function(*args, **kwargs)
             depth += 1
-            start = _now(device)
+            start = now()
             try:
                 return function(*args, **kwargs)
             finally:
-                spent[part] += _now(device) - start
+                spent[part] += now() - start
                 depth -= 1
 
         return call
@@ -110,9 +117,9 @@ def time_parts(detector: Detector, path: Path, *, repetitions: int) -> dict[str,
             stack.enter_context(mock.patch.object(owner, name, timed(getattr(owner, name), part)))
         for _ in range(repetitions + 1):
             spent.clear()
-            start = _now(device)
+            start = now()
             detector.predict(path)
-            total = _now(device) - start
+            total = now() - start
             runs.append(dict(spent) | {"rest": total - sum(spent.values())})
     names = dict.fromkeys([part for _, _, part in _PARTS] + ["rest"])
     return {

@@ -157,6 +157,7 @@ class Entry:
         make: settings and the data set's kinds of defect -> the method.
         zero_shot, few_shot: whether it runs without references, and with them.
         random: whether the seed changes more than which references are drawn.
+        whole: whether it sees whole images, without tiles.
     """
 
     about: str
@@ -164,6 +165,7 @@ class Entry:
     zero_shot: bool = False
     few_shot: bool = True
     random: bool = False
+    whole: bool = False
 
 
 def _random_vit(settings: Settings, kinds: Sequence[str]) -> Method:
@@ -207,6 +209,7 @@ METHODS: dict[str, Entry] = {
         "WinCLIP to the letter, zero-shot and few-shot",
         lambda settings, kinds: OwnMethod(settings, kinds, ("text", "tokens"), "winclip"),
         zero_shot=True,
+        whole=True,
     ),
     "bank": Entry("bank of patch tokens alone", lambda settings, kinds: OwnMethod(settings, kinds, ("tokens",))),
     "texture": Entry(
@@ -219,11 +222,13 @@ METHODS: dict[str, Entry] = {
     "random-vit": Entry("bank of tokens of an untrained network of the same shape", _random_vit, random=True),
     "dense+bank": Entry("all cues: the detector's default", lambda settings, kinds: OwnMethod(settings, kinds, None)),
     "course-zeroshot": Entry(
-        "global embedding against normal means and synthetic anomalies", _course_zeroshot, random=True
+        "global embedding against normal means and synthetic anomalies", _course_zeroshot, random=True, whole=True
     ),
-    "course-fewshot": Entry("linear head on the global embedding", _course_fewshot, random=True),
-    "anomalib-patchcore": Entry("anomalib's PatchCore on the same weights", _anomalib_patchcore, random=True),
-    "anomalib-winclip": Entry("anomalib's WinCLIP on the same weights", _anomalib_winclip, zero_shot=True),
+    "course-fewshot": Entry("linear head on the global embedding", _course_fewshot, random=True, whole=True),
+    "anomalib-patchcore": Entry(
+        "anomalib's PatchCore on the same weights", _anomalib_patchcore, random=True, whole=True
+    ),
+    "anomalib-winclip": Entry("anomalib's WinCLIP on the same weights", _anomalib_winclip, zero_shot=True, whole=True),
 }
 
 DEFAULT_METHODS = ("dense", "bank", "texture", "imagenet", "random-vit", "dense+bank")

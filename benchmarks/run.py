@@ -90,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--limit", type=_count, metavar="N", help="at most so many normal and anomalous test images a category each")
     add(
         "--latency",
-        type=float,
+        type=_seconds,
         default=1.0,
         metavar="SECONDS",
         help="to spend on each method and batch size, 0 for no latency (default: 1)",
@@ -101,7 +101,8 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--resume",
         action="store_true",
-        help="go on with the run in --out: what is measured already is not measured again",
+        help="go on with the run in --out: what is measured already is not measured again, and the tables hold what "
+        "this command asks for",
     )
     group = parser.add_argument_group("the detector")
     add = group.add_argument
@@ -136,6 +137,13 @@ def _count(text: str) -> int:
     return value
 
 
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number of seconds, 0 or more, got {text}")
+    return value
+
+
 def _shots(text: str) -> int | str:
     if text == "all":
         return text
@@ -167,6 +175,9 @@ def _run(options: argparse.Namespace, folder: Path) -> None:
     tasks, problems = plan(categories, options.methods, options.shots, options.seeds, default_methods)
     if not tasks:
         raise ValueError("nothing to measure: " + "; ".join(problems))
+    whole = dict.fromkeys(task.method for task in tasks if METHODS[task.method].whole)
+    if options.tile and whole:
+        problems.append(f"--tile does not count for {', '.join(whole)}: whole images alone")
     settings = Settings(
         work=folder / "work",
         model=options.model,

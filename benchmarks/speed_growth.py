@@ -2,70 +2,29 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
-import patchclip.backbone
-import patchclip.detector
-import patchclip.features
+from benchmarks.latency import time_parts
 from benchmarks.speed_bench import Bench, bare_forward
 from patchclip import Detector
 from patchclip.bank import PatchBank
-
-#: What of `Detector.predict` counts as which part: (where it is looked up, its name there, part).
-_PARTS = (
-    (patchclip.detector, "load_image", "decode"),
-    (patchclip.features, "resize", "resize"),
-    (patchclip.features, "to_pixels", "pixels"),
-    (patchclip.backbone.Backbone, "encode", "forward"),
-    (patchclip.features, "text_map", "text map"),
-    (patchclip.detector, "separate_heatmaps", "heatmap"),
-    (patchclip.detector, "find_blobs", "regions"),
-)
 
 #: Title of a panel -> (label of its x axis, curve -> list of (x, seconds)).
 Growth = dict[str, tuple[str, dict[str, list[tuple[float, float]]]]]
 
 
 def profile_predict(bench: Bench) -> list[tuple[str, float]]:
-    """Median seconds of each part of `predict`, by timing the functions that it calls; then "rest" and "all"."""
+    """Median seconds of each part of `predict`, and of all of it."""
     detector = Detector(precision="fp32", device="cpu")
     detector.threshold = 0.9 * detector.predict(bench.photographs[1]).score  # so that there are regions
-    spent: dict[str, float] = defaultdict(float)
-
-    def timed(function: Callable[..., Any], part: str) -> Callable[..., Any]:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            start = bench.clock()
-            try:
-                return function(*args, **kwargs)
-            finally:
-                spent[part] += bench.clock() - start
-
-        return call
-
-    runs = []
-    patches = [mock.patch.object(owner, name, timed(getattr(owner, name), part)) for owner, name, part in _PARTS]
-    for patch in patches:
-        patch.start()
-    try:
-        for _ in range(4 * bench.repetitions):
-            spent.clear()
-            start = bench.clock()
-            detector.predict(bench.photographs[1])
-            total = bench.clock() - start
-            runs.append(dict(spent) | {"rest": total - sum(spent.values()), "all": total})
-    finally:
-        for patch in patches:
-            patch.stop()
-    names = dict.fromkeys([part for *_, part in _PARTS] + ["rest", "all"])
-    return [(name, float(np.median([run.get(name, 0.0) for run in runs[1:]]))) for name in names]
+    parts = time_parts(detector, bench.photographs[1], repetitions=4 * bench.repetitions, clock=bench.clock)
+    return [*parts.items(), ("all", sum(parts.values()))]
 
 
 def measure_growth(bench: Bench) -> Growth:

@@ -12,8 +12,7 @@ import warnings
 from pathlib import Path
 
 from patchclip import Detector, PatchclipError
-
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"}
+from patchclip.layouts import IMAGE_SUFFIXES
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -50,6 +49,9 @@ def main() -> int:
                 print(f"error: {args.normals} is no folder: --normals takes a folder of normal images", file=sys.stderr)
                 return 2
             normals = sorted(path for path in args.normals.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+            if not normals:
+                print(f"error: {args.normals} has no images ({', '.join(IMAGE_SUFFIXES)})", file=sys.stderr)
+                return 2
             with warnings.catch_warnings(record=True) as notes:
                 warnings.simplefilter("always", UserWarning)
                 detector.fit(normals[: args.shots])

@@ -156,12 +156,27 @@ def run_text(clip: Any, ids: torch.Tensor) -> torch.Tensor:
     return projection(x) if isinstance(projection, nn.Linear) else x @ projection
 
 
+def usable_device(device: str) -> torch.device:
+    """Where to compute: "auto" is a CUDA device where there is one.
+
+    Raises:
+        ValueError: no such device here.
+    """
+    try:
+        place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+        torch.empty(0, device=place)
+    except (AssertionError, RuntimeError, TypeError) as error:
+        raise ValueError(f"device {device!r} cannot be used here: {error}") from error
+    return place
+
+
 class Backbone:
     """A CLIP on a device, in a precision.
 
     Args:
         model: from `models.load_model`; it is moved and cast in place.
-        dense_attention: one of `DENSE_ATTENTIONS`; None takes what the model was trained with, "qq" otherwise.
+        dense_attention: one of `DENSE_ATTENTIONS`; None takes what the model was trained with, "qq" otherwise, and "qk"
+            with blocks of a kind of its own, which have no other.
 
     Attributes:
         patch: side of a patch in pixels. image_size: the side it was trained at. depth: number of blocks.
@@ -176,7 +191,11 @@ class Backbone:
         self.dense_attention = dense_attention or model.about.get("dense_attention", "qq")
         visual: Any = model.clip.visual
         custom = type(visual.transformer.resblocks[-1]) is not open_clip.transformer.ResidualAttentionBlock
-        if custom and self.dense_attention != "qk":
+        if custom:
+            if dense_attention not in (None, "qk"):
+                raise ValueError(
+                    f"{model.name!r} has blocks of its own kind: dense_attention={dense_attention!r} is not for it"
+                )
             self.dense_attention = "qk"
         self.patch = visual.patch_size[0]
         self.image_size = visual.image_size[0]

@@ -39,7 +39,8 @@ class PatchBank:
         return len(self.vectors)
 
     def nearest(self, queries: torch.Tensor, *, skip: slice | None = None) -> torch.Tensor:
-        """Squared Euclidean distance of each query to its nearest vector; exactly 0 for a vector of the bank.
+        """Squared Euclidean distance of each query to its nearest vector; 0 for a vector of the bank
+        that has no other within the rounding of its dot products.
 
         Args:
             queries: (M, D) float32.
@@ -161,7 +162,7 @@ class Memory:
     def squared_distances(
         self, vectors: Mapping[str, torch.Tensor], *, own: tuple[int, Rows] | None = None
     ) -> tuple[dict[str, torch.Tensor], int]:
-        """Distance maps of one image to its nearest class.
+        """Distance maps of one image to its nearest class, or to its own.
 
         Args:
             vectors: of a single image, bank name -> (1, rows, columns, D). The first bank decides on the class.
@@ -172,13 +173,13 @@ class Memory:
         """
 
         def distances(number: int, name: str) -> torch.Tensor:
-            skip = own[1].get(name) if own and own[0] == number else None
+            skip = own[1].get(name) if own else None
             grid = vectors[name]
             return self.banks[number][name].nearest(grid.flatten(0, 2), skip=skip).view(grid.shape[1:3])
 
         deciding, *rest = vectors
-        by_class = [distances(number, deciding) for number in range(len(self.banks))]
-        nearest = min(range(len(by_class)), key=lambda number: float(by_class[number].mean()))
+        by_class = {number: distances(number, deciding) for number in ([own[0]] if own else range(len(self.banks)))}
+        nearest = min(by_class, key=lambda number: float(by_class[number].mean()))
         return {deciding: by_class[nearest]} | {name: distances(nearest, name) for name in rest}, nearest
 
     def tensors(self) -> dict[str, torch.Tensor]:

@@ -6,6 +6,7 @@ import os
 import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from dataclasses import replace
 from itertools import islice
 from typing import Any, Literal, overload
 
@@ -13,23 +14,26 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from . import models, scoring, store
+from . import models, scoring
 from . import prompts as prompt_sets
-from .backbone import Backbone, default_precision
+from .backbone import Backbone, default_precision, usable_device
 from .bank import Memory, Rows
-from .descriptors import identity, texture_constants
-from .errors import FileFormatError, ImageError, PatchclipError, WeightsUnavailableError
+from .descriptors import texture_constants
+from .errors import ImageError
 from .features import Extractor, Features
-from .fitting import Normal, as_groups, gather, refuse_single
+from .fitting import Normal, as_groups, gather
 from .heatmap import find_blobs, separate_heatmaps
-from .image import ImageLike, fingerprint, load_image, own_copy
+from .image import ImageLike, fingerprint, load_image, own_copy, refuse_single
 from .options import CUES, check_options, options_in_force
-from .pipeline import ordered_map, trim_memory
+from .pipeline import Failed, ordered_map, trim_memory
 from .result import Region, Result
 from .threshold import Threshold, from_normal_scores, images_needed
 
 #: Where a normal image's maps stay below it, it is a copy of another, or blank.
 _ALIKE = 1e-5
+
+#: Of the heatmap by default, and when the embedded model's threshold was measured.
+_SMOOTHING = 0.25
 
 #: Images of a stream after which freed memory goes back to the system.
 _TRIM_EVERY = 64
@@ -97,19 +101,14 @@ class Detector:
         neighbours: Literal["exact", "faiss"] = "exact",
         rotations: int = 1,
         flips: bool = False,
-        smoothing: float = 0.25,
+        smoothing: float = _SMOOTHING,
         max_false_positive_rate: float = 0.05,
         precision: Literal["auto", "fp32", "bf16"] = "auto",
         device: str = "auto",
     ):
         options = {name: value for name, value in locals().items() if name not in ("self", "device")}
         check_options(options)
-        best = "cuda" if torch.cuda.is_available() else "cpu"
-        try:
-            place = torch.device(best if device == "auto" else device)
-            torch.empty(0, device=place)
-        except (AssertionError, RuntimeError) as error:
-            raise ValueError(f"device {device!r} cannot be used here: {error}") from error
+        place = usable_device(device)
         loaded = models.load_model(model, None if pretrained is None else os.fspath(pretrained))
         resolved = default_precision(place) if precision == "auto" else precision
         self.backbone = Backbone(loaded, device=place, precision=resolved, dense_attention=dense_attention)
@@ -123,7 +122,8 @@ class Detector:
         self._fingerprints: list[str] = []  # of the images it was fitted with
         own_text = ("prompts", "states", "templates", "scales", "temperature", "dense_attention", "image_size", "tile")
         self._threshold = Threshold(0.5, "uncalibrated")
-        if "threshold" in loaded.about and recipe == "dense" and all(options[name] is None for name in own_text):
+        own_text_given = any(options[name] is not None for name in own_text) or smoothing != _SMOOTHING
+        if "threshold" in loaded.about and recipe == "dense" and not own_text_given:
             self._threshold = Threshold(float(loaded.about["threshold"]), "model")
         self._extractor = Extractor(self.backbone, self.options)
 
@@ -164,7 +164,7 @@ class Detector:
 
         The weights and the threshold come from leave-one-image-out scores of the normal images (of about 64; for a
         class with a single image from six mild variations of it). With several classes each heatmap is relative to
-        the level of its class, so that one threshold serves all.
+        the level of its class, so that one threshold serves all. Recipe "winclip" has the threshold alone.
 
         Args:
             images: normal images, or a mapping of class -> normal images of it. One is enough.
@@ -195,23 +195,22 @@ class Detector:
         return self
 
     def _weigh(self, normals: Sequence[Normal]) -> list[float]:
-        """Set the cues' weights and the classes' levels by normal images that are compared with all others; their
-        scores."""
-        compared = [self._cue_maps(normal.features, own=(normal.number, normal.rows)) for normal in normals]
+        """Set the cues' weights and the classes' levels by normal images that are compared with the others of their
+        class; their scores."""
+        every = [self._cue_maps(normal.features, own=(normal.number, normal.rows))[0] for normal in normals]
+        numbers = [normal.number for normal in normals]
         self.levels_ = ()
         if self.options["recipe"] == "dense":
-            spreads = {
-                cue: float(torch.cat([maps[cue].flatten() for maps, _ in compared]).std()) for cue in compared[0][0]
-            }
+            spreads = {cue: float(torch.cat([maps[cue].flatten() for maps in every]).std()) for cue in every[0]}
             self.weights_ = scoring.fusion_weights(spreads)
             if len(self.classes_) > 1:
-                highest = [float(self._combine(maps, number).max()) for maps, number in compared]
-                self.levels_ = scoring.class_levels(highest, [normal.number for normal in normals])
+                highest = [float(scoring.fuse(maps, self.weights_).max()) for maps in every]
+                self.levels_ = scoring.class_levels(highest, numbers)
         scores = []
-        for (maps, number), (features, size_hw, *_) in zip(compared, normals, strict=True):
+        for maps, number, (features, size_hw, *_) in zip(every, numbers, normals, strict=True):
             heatmaps = self._heatmaps(self._combine(maps, number)[None], size_hw)
             scores += self._scores(heatmaps, [maps], [features])
-        if any(max(float(m.max()) for cue, m in maps.items() if cue != "text") < _ALIKE for maps, _ in compared):
+        if any(max(float(m.max()) for cue, m in maps.items() if cue != "text") < _ALIKE for maps in every):
             warnings.warn(
                 "fit: a normal image looks just like another, or like its own variations, and the threshold may be too "
                 "low: leave out copies and blank images",
@@ -248,6 +247,8 @@ class Detector:
                 stacklevel=2,
             )
         self._set_threshold(np.array(scores), rate, "calibrate", len(scores))
+        if known:
+            self._threshold = replace(self._threshold, guaranteed=False)
         return self
 
     def _set_threshold(self, scores: np.ndarray, rate: float, source: str, count: int) -> None:
@@ -258,9 +259,9 @@ class Detector:
         needed = images_needed(rate)
         if count < max(needed, len(scores)):
             images = "one normal image" if count == 1 else f"{count} normal images"
-            images += ", some alone in their class," if 1 < count < len(scores) else ""
+            takes = f"which takes {needed}" if count < needed else "but images alone in their class do not count"
             warnings.warn(
-                f"{source}: {images} cannot fix a false-positive rate of {rate:g}, which takes {needed}: the threshold "
+                f"{source}: {images} cannot fix a false-positive rate of {rate:g}, {takes}: the threshold "
                 f"{threshold.value:.4f} is an extrapolation; calibrate with {needed} new images, or set it",
                 stacklevel=3,
             )
@@ -326,16 +327,18 @@ class Detector:
         untrimmed = 0
         with tqdm(total=total, desc="predict", unit="img", disable=None if progress else True, leave=False) as bar:
             while batch := list(islice(loaded, batch_size)):
-                usable = [pair for pair in batch if not isinstance(pair, Exception)]
+                usable = [pair for pair in batch if not isinstance(pair, (ImageError, Failed))]
                 results = iter(self._results([image for image, _ in usable], [small for _, small in usable]))
                 for pair in batch:
+                    if isinstance(pair, Failed):
+                        raise pair.error
                     bar.update()
-                    if isinstance(pair, Exception):
-                        if strict or not isinstance(pair, ImageError):
-                            raise pair
-                        yield pair
-                    else:
+                    if not isinstance(pair, ImageError):
                         yield next(results)
+                    elif strict:
+                        raise pair
+                    else:
+                        yield pair
                 untrimmed += len(batch)
                 if untrimmed >= _TRIM_EVERY:
                     trim_memory()
@@ -391,8 +394,7 @@ class Detector:
     def _combine(self, maps: Mapping[str, torch.Tensor], number: int) -> torch.Tensor:
         """The cues' maps of an image of that class -> one (gh, gw) map."""
         even = {cue: 1 / len(maps) for cue in maps}
-        fused = scoring.fuse(maps, self.weights_ or even)
-        return scoring.relative_to(self.levels_[number], fused) if self.levels_ else fused
+        return scoring.fuse(maps, self.weights_ or even, level=self.levels_[number] if self.levels_ else None)
 
     def _heatmaps(self, maps: torch.Tensor, size_hw: tuple[int, int]) -> list[torch.Tensor]:
         """(B, gh, gw) -> B of (H, W) float32 on the device; recipe winclip does not smooth."""
@@ -425,25 +427,15 @@ class Detector:
 
         The backbone's weights are not in it: their name and hash are.
         """
-        detector = {
-            "options": self.options,
-            "weights_sha256": self.backbone.weights_sha256,
-            "generation": self.backbone.model.about.get("generation"),
-            "input": self.backbone.input,
-            "descriptors": identity(self.options["cues"]),
-            "classes": list(self.memory_.classes) if self.memory_ else None,
-            "cue_weights": self.weights_,
-            "class_levels": self.levels_,
-            "fingerprints": self._fingerprints,
-            "threshold": [self._threshold.value, self._threshold.source, self._threshold.guaranteed],
-        }
-        store.save(path, self.memory_.tensors() if self.memory_ else {}, detector)
+        from .saved import save_detector
+
+        save_detector(self, path)
 
     @classmethod
     def load(
         cls, path: str | os.PathLike[str], *, device: str = "auto", pretrained: str | os.PathLike[str] | None = None
     ) -> Detector:
-        """Read what `save` wrote; every heatmap comes out as before.
+        """Read what `save` wrote; on the same kind of device every heatmap comes out as before.
 
         Args:
             device: as in the constructor.
@@ -454,54 +446,9 @@ class Detector:
             WeightsUnavailableError: the weights of the backbone, or of a descriptor, are not to be had, or are not
                 those it was fitted with.
         """
-        tensors, saved = store.load(path)
-        try:
-            options = dict(saved["options"])
-            if pretrained is not None and options["model"].startswith("local-dir:"):
-                options["model"] = f"local-dir:{os.fspath(pretrained)}"
-            elif pretrained is not None:
-                options["pretrained"] = pretrained
-            detector = cls(options.pop("model"), **options, device=device)
-            expected, classes = saved["weights_sha256"], saved["classes"]
-            weights, levels = dict(saved["cue_weights"]), tuple(saved["class_levels"])
-            threshold, fingerprints = Threshold(*saved["threshold"]), list(saved.get("fingerprints", ()))
-            weighed = len(classes or ()) if detector.options["recipe"] == "dense" else 0  # classes that `fit` weighed
-            if len(levels) != (weighed if weighed > 1 else 0):
-                raise ValueError(f"{len(levels)} levels for the classes {classes}")
-            if set(weights) != (set(detector.options["cues"]) if weighed else set()):
-                raise ValueError(f"weights of the cues {list(weights)}")
-            if not 0 <= threshold.value <= 1:
-                raise ValueError(f"a threshold of {threshold.value}")
-            if classes is not None:
-                place, neighbours = detector.backbone.device, detector.options["neighbours"]
-                detector.memory_ = Memory.from_tensors(tensors, classes, place, neighbours=neighbours)
-        except PatchclipError:
-            raise
-        except (IndexError, KeyError, TypeError, ValueError) as error:
-            raise FileFormatError(
-                f"{path} has damaged or foreign contents ({error!r}): save the detector again"
-            ) from error
-        if saved.get("input", detector.backbone.input) != detector.backbone.input:
-            raise WeightsUnavailableError(
-                f"{path} was fitted with pixels and activation {saved['input']}, as its tag has them, but "
-                f"{detector.options['pretrained']} alone has {detector.backbone.input}: leave out pretrained=, or fit "
-                "again"
-            )
-        if detector.backbone.weights_sha256 != expected:
-            own = detector.options["pretrained"] is None and not detector.options["model"].startswith("local-dir:")
-            remedy = "fit again" if own else "pass pretrained= with those it was fitted with, or fit again"
-            raise WeightsUnavailableError(
-                f"{path} was fitted with other weights of {detector.options['model']!r} (generation "
-                f"{saved.get('generation')}, here {detector.backbone.model.about.get('generation')}): {remedy}"
-            )
-        if classes is not None and saved.get("descriptors", {}) != identity(detector.options["cues"]):
-            raise WeightsUnavailableError(
-                f"{path} was fitted by another version of patchclip, whose banks of {', '.join(CUES[2:])} hold other "
-                "vectors: fit again"
-            )
-        detector.weights_, detector.levels_, detector._threshold = weights, levels, threshold
-        detector._fingerprints = fingerprints
-        return detector
+        from .saved import load_detector
+
+        return load_detector(cls, path, device=device, pretrained=pretrained)
 
     def export(
         self,

@@ -24,11 +24,10 @@ from .backbone import run_tower
 from .bank import Memory
 from .descriptors import describe_imagenet, describe_texture, filters, imagenet_network, texture_constants
 from .errors import MissingDependencyError
-from .fitting import refuse_single
 from .heatmap import to_heatmaps
-from .image import ImageLike, load_image, resize
+from .image import ImageLike, load_image, refuse_single, resize
 from .options import CUES
-from .scoring import distance_maps, fuse, relative_to, text_map
+from .scoring import distance_maps, fuse, text_map
 from .store import writable_place
 
 if TYPE_CHECKING:
@@ -243,9 +242,9 @@ class _DenseModule(nn.Module):
             distances[name] = squared.gather(1, place)[:, 0]
         grid_hw = (tokens.dense.shape[1], tokens.dense.shape[2])
         maps |= distance_maps(distances, half_at=self.half_at, grid_hw=grid_hw)
-        combined = fuse(maps, self.weights or {cue: 1 / len(maps) for cue in maps})
-        if chosen is not None and len(self.levels):
-            combined = relative_to(self.levels[chosen].view(-1, 1, 1), combined)
+        weights = self.weights or {"text": 1.0}  # alone, before a fit
+        level = self.levels[chosen].view(-1, 1, 1) if len(self.levels) else None
+        combined = fuse(maps, weights, level=level)
         heatmap = to_heatmaps(combined, self.image_hw, self.smoothing)
         outputs = (heatmap, heatmap.amax((1, 2)))
         return (*outputs, chosen) if self.several and chosen is not None else outputs

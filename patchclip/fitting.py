@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
 from tqdm import tqdm
 
 from .bank import Memory, Rows, build_banks
 from .features import Extractor, Features
-from .image import ImageLike, augmented, calibration_views, describe, fingerprint, load_image, own_copy
+from .image import ImageLike, augmented, calibration_views, fingerprint, load_image, own_copy, refuse_single
 from .threshold import images_needed
 
 #: Leave-one-out looks at about so many normal images at most, or at as many as the false-positive rate takes, spread
@@ -60,15 +58,6 @@ def _as_list(images: Iterable[ImageLike], whose: str) -> list[ImageLike]:
     if not (group := list(images if isinstance(images, Sequence) else map(own_copy, images))):
         raise ValueError(f"expected at least one normal image{whose}, got none")
     return group
-
-
-def refuse_single(images: object, whose: str = "") -> None:
-    """Raise ValueError for what is no row of images: one image, whose rows or letters would be taken for some."""
-    stack = isinstance(images, (np.ndarray, torch.Tensor)) and images.ndim > 3
-    if isinstance(images, (str, bytes, os.PathLike, Image.Image, np.ndarray, torch.Tensor)) and not stack:
-        raise ValueError(f"expected a list of images{whose}, got one, {describe(images)}: put it into a list")
-    if isinstance(images, Mapping) or not (hasattr(images, "__iter__") or hasattr(images, "__getitem__")):
-        raise ValueError(f"expected a list of images{whose}, got {describe(images)}")
 
 
 def gather(

@@ -89,7 +89,8 @@ def find_blobs(heatmap: np.ndarray, threshold: float, grid_hw: tuple[int, int]) 
     columns = ((np.arange(gw) + 0.5) * width / gw).astype(int)
     background = float(np.median(heatmap[np.ix_(rows, columns)]))
     stands_out = background + _STANDS_OUT * (float(heatmap.max()) - background)
-    above = (heatmap > threshold if threshold >= stands_out else heatmap >= stands_out).view(np.uint8)
+    exact = np.float64(threshold)  # numpy would round a plain number to float32, and the score is compared unrounded
+    above = (heatmap > exact if threshold >= stands_out else heatmap >= stands_out).view(np.uint8)
     if not above.any():
         return []
     import cv2

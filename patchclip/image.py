@@ -6,7 +6,7 @@ import hashlib
 import io
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -32,7 +32,7 @@ _DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, RuntimeError)
 def describe(image: object) -> str:
     """A short name for messages."""
     if isinstance(image, (str, os.PathLike)):
-        return str(image) or "a path of no letters"
+        return str(image)
     if isinstance(image, bytes):
         return f"<{len(image)} bytes>"
     if isinstance(image, Image.Image):
@@ -70,6 +70,16 @@ def load_image(image: ImageLike) -> np.ndarray:
     )
 
 
+def refuse_single(images: object, whose: str = "") -> None:
+    """Raise ValueError for what is no row of images: one image, whose rows or letters would be taken for some."""
+    stack = isinstance(images, (np.ndarray, torch.Tensor)) and images.ndim not in (0, 2, 3)  # or a row of paths
+    if isinstance(images, (str, bytes, os.PathLike, Image.Image, np.ndarray, torch.Tensor)) and not stack:
+        raise ValueError(f"expected a list of images{whose}, got one, {describe(images)}: put it into a list")
+    if isinstance(images, Mapping) or not (hasattr(images, "__iter__") or hasattr(images, "__getitem__")):
+        remedy = ": put the images of all its classes into one" if isinstance(images, Mapping) else ""
+        raise ValueError(f"expected a list of images{whose}, got {describe(images)}{remedy}")
+
+
 def own_copy(image: ImageLike) -> ImageLike:
     """Whoever made an image may fill it anew, turn to another frame or close it, before a thread reads it or the
     result draws its overlay."""
@@ -91,6 +101,8 @@ def _from_file(source: str | os.PathLike[str] | bytes, name: str) -> np.ndarray:
         if isinstance(source, bytes):
             if not source:
                 raise ImageError("expected the bytes of an image file, got none")
+        elif not os.fspath(source):
+            raise ImageError("expected the path of an image, got an empty one")
         elif (path := Path(source)).is_dir():
             raise ImageError(f"{name} is a folder: pass the images in it")
         elif not path.exists():
@@ -147,8 +159,13 @@ def _deep_grey(image: Image.Image, name: str) -> np.ndarray:
 def _from_tensor(tensor: torch.Tensor) -> np.ndarray:
     name = describe(tensor)
     if tensor.ndim != 3 or tensor.shape[0] not in (1, 3):
-        advice = "take one image of the batch" if tensor.ndim == 4 else "channels come first in a tensor"
+        advice = {2: "add a first axis, of one channel", 4: "take one image of the batch"}.get(tensor.ndim, "cut it up")
+        if tensor.ndim == 3:
+            last = tensor.shape[2] in (1, 3, 4)
+            advice = "channels come first in a tensor" if last else "keep one channel, or red, green and blue"
         raise ImageError(f"expected a tensor (3, H, W) or (1, H, W), got {name}: {advice}")
+    if tensor.layout != torch.strided or tensor.is_meta:
+        raise ImageError(f"{name} is sparse or has no values: pass a dense tensor")
     values = tensor.detach().cpu()
     if values.is_floating_point():
         values = values.float()
@@ -159,8 +176,10 @@ def _from_array(values: np.ndarray, name: str) -> np.ndarray:
     if values.ndim == 2:
         values = values[..., None]
     if values.ndim != 3 or values.shape[2] not in (1, 3, 4):
-        first = values.ndim == 3 and values.shape[0] in (1, 3, 4)
-        advice = "move channels last" if first else "pass one image at a time"
+        advice = "pass one image at a time"
+        if values.ndim == 3:
+            first = values.shape[0] in (1, 3, 4)
+            advice = "move channels last" if first else "keep one channel, or red, green and blue"
         raise ImageError(f"expected an array (H, W), (H, W, 3) or (H, W, 4), got {name}: {advice}")
     _check_size(values.shape[0], values.shape[1], name)
     values = values.astype(values.dtype.newbyteorder("="), copy=False)
@@ -244,7 +263,7 @@ def model_size(image_hw: tuple[int, int], side: int, patch: int, *, squash: bool
         squash: always a square; else a rectangle of the image's own proportions and the square's area.
 
     Returns:
-        (height, width) in pixels, at least three patches a side.
+        (height, width) in pixels; a rectangle has at least three patches a side.
     """
     cells = max(1, round(side / patch))
     if squash:

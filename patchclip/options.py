@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
+from numbers import Integral, Real
 from typing import Any
-
-import numpy as np
 
 from .backbone import DENSE_ATTENTIONS, Backbone
 from .errors import MissingDependencyError
@@ -19,9 +19,26 @@ CLIP_CUES = CUES[:2]
 #: None leaves these to the model; tile=None has no tiles.
 _MODELS_OWN = ("temperature", "image_size", "tile", "scales", "layers")
 
+#: What an option may be, in words and as types; the other ones are a choice of a few values.
+_KINDS: dict[str, tuple[str, tuple[type, ...]]] = {
+    **dict.fromkeys(("model", "object_name"), ("a string", (str,))),
+    "pretrained": ("a tag or a path", (str, os.PathLike)),
+    "defects": ("a list of names or a mapping", (Sequence, Mapping)),
+    **dict.fromkeys(("prompts", "states"), ("two lists of sentences, normal and anomalous", (Sequence,))),
+    "templates": ("a list of sentences", (Sequence,)),
+    **dict.fromkeys(("cues", "scales", "layers"), ("a list", (Sequence,))),
+    **dict.fromkeys(("image_size", "tile", "rotations"), ("a whole number", (Integral,))),
+    **dict.fromkeys(("temperature", "coreset", "smoothing", "max_false_positive_rate"), ("a number", (Real,))),
+    "flips": ("True or False", (bool,)),
+}
+_MAY_BE_NONE = (*_MODELS_OWN, "pretrained", "prompts", "states", "templates", "cues")
+
 
 def check_options(options: Mapping[str, Any]) -> None:
-    """Ranges of the constructor's options."""
+    """Kinds and ranges of the constructor's options."""
+    for name, (words, kinds) in _KINDS.items():
+        if not isinstance(options[name], kinds) and not (options[name] is None and name in _MAY_BE_NONE):
+            raise ValueError(f"expected {name} to be {words}, got {options[name]!r}")
     choices = {
         "recipe": ("dense", "winclip"),
         "neighbours": ("exact", "faiss"),
@@ -33,7 +50,7 @@ def check_options(options: Mapping[str, Any]) -> None:
         if options[name] not in allowed:
             raise ValueError(f"expected {name} to be one of {', '.join(map(repr, allowed))}; got {options[name]!r}")
     cues = options["cues"]
-    if cues is not None and (isinstance(cues, str) or not cues or not set(cues) <= set(CUES)):
+    if cues is not None and (isinstance(cues, str) or not cues or not all(cue in CUES for cue in cues)):
         raise ValueError(f"expected cues to be some of {', '.join(map(repr, CUES))}; got {cues!r}")
     if options["recipe"] == "winclip":
         for name in ("tile", "scales", "layers"):
@@ -49,31 +66,29 @@ def check_options(options: Mapping[str, Any]) -> None:
         "tile": lambda v: v >= 32,
         "coreset": lambda v: 0 < v <= 1,
         "smoothing": lambda v: 0 <= v <= 16,
-        "object_name": lambda v: isinstance(v, str) and bool(v.strip()),
+        "object_name": lambda v: bool(v.strip()),
         "max_false_positive_rate": lambda v: 0 < v < 1,
-        "scales": lambda v: len(v) > 0 and all(isinstance(side, (int, np.integer)) and side >= 0 for side in v),
-        "layers": lambda v: len(v) > 0 and all(isinstance(layer, (int, np.integer)) for layer in v),
+        "scales": lambda v: len(v) > 0 and all(isinstance(side, Integral) and int(side) >= 0 for side in v),
+        "layers": lambda v: len(v) > 0 and all(isinstance(layer, Integral) for layer in v),
     }
     for name, valid in ranges.items():
         if options[name] is None and name in _MODELS_OWN:
             continue
-        try:
-            within = valid(options[name])
-        except TypeError:
-            within = False
-        if not within:
+        if not valid(options[name]):
             raise ValueError(f"{name}={options[name]!r} is out of range: see help(Detector)")
     for name in ("prompts", "states"):
         pair = options[name]
         if pair is not None and (len(pair) != 2 or not all(_are_sentences(part) for part in pair)):
             raise ValueError(f"expected {name} to be two lists of sentences, normal and anomalous; got {pair!r}")
+    if options["prompts"] is not None and not options["states"] is options["templates"] is None:
+        raise ValueError("prompts are complete sentences already: leave out states and templates")
     templates = options["templates"]
     if templates is not None and not _are_sentences(templates):
         raise ValueError(f"expected templates to be a list of sentences, got {templates!r}")
     for sentence in (*(templates or ()), *(state for part in options["states"] or () for state in part)):
         try:
             places = sentence.format("\0").count("\0")
-        except (IndexError, KeyError, ValueError):
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError):
             places = 0
         if places != 1:
             raise ValueError(f"expected one {{}} for the object in {sentence!r}, and no other braces")

@@ -8,17 +8,23 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 Item = TypeVar("Item")
 Out = TypeVar("Out")
 
 
-def ordered_map(function: Callable[[Item], Out], items: Iterable[Item], *, ahead: int) -> Iterator[Out | Exception]:
+class Failed(NamedTuple):
+    """What the items raised in place of a next one."""
+
+    error: Exception
+
+
+def ordered_map(function: Callable[[Item], Out], items: Iterable[Item], *, ahead: int) -> Iterator[Out | Failed]:
     """`map`, with at most `ahead` results computed before they are asked for.
 
-    An exception of `items` is the last output, so that nothing before it is lost. The threads end with the iterator,
-    also when it is dropped half-way or the function raises.
+    Where `items` raises, `Failed` is the last output, so that nothing before it is lost. The threads end with the
+    iterator, also when it is dropped half-way or the function raises.
     """
     workers = max(1, min(4, os.cpu_count() or 1))
     waiting: deque[Future[Out]] = deque()
@@ -32,7 +38,7 @@ def ordered_map(function: Callable[[Item], Out], items: Iterable[Item], *, ahead
                 except StopIteration:
                     break
                 except Exception as error:
-                    failure = error
+                    failure = Failed(error)
                 if len(waiting) >= max(1, ahead):
                     yield waiting.popleft().result()
             while waiting:

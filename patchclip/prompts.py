@@ -88,21 +88,24 @@ def defect_wordings(defects: Sequence[str] | Mapping[str, Sequence[str]]) -> dic
     stands for itself with its article.
 
     Raises:
-        ValueError: an empty name, an empty list of wordings, or a string where a sequence of names belongs.
+        ValueError: a name or a wording that is empty or no string, or a string where a sequence of names belongs.
     """
     if isinstance(defects, str):
         raise ValueError(f"defects must be a sequence of names, got the string {defects!r}: write ({defects!r},)")
-    if isinstance(defects, Mapping):
-        table = {name: (words,) if isinstance(words, str) else tuple(words) for name, words in defects.items()}
-    else:
-        table = {name: DEFAULT_DEFECTS.get(name, (_with_article(name),)) for name in defects}
-    for name, words in table.items():
-        if not name.strip() or not words or not all(word.strip() for word in words):
-            raise ValueError(f"defect {name!r} has an empty name or wording: {words!r}")
+    if not all(isinstance(name, str) and name.strip() for name in defects):
+        raise ValueError(f"expected the names of defects to be words, got {list(defects)!r}")
+    if not isinstance(defects, Mapping):
+        return {name: DEFAULT_DEFECTS.get(name, (_with_article(name),)) for name in defects}
+    table = {}
+    for name, given in defects.items():
+        words = (given,) if isinstance(given, str) else given
+        if not isinstance(words, Sequence) or not words or not all(isinstance(w, str) and w.strip() for w in words):
+            raise ValueError(f"expected the wordings of defect {name!r} to be words, got {given!r}")
+        table[name] = tuple(words)
     return table
 
 
 def _with_article(name: str) -> str:
-    if name.startswith(("a ", "an ", "the ")) or not name:
+    if name.startswith(("a ", "an ", "the ")):
         return name
     return f"an {name}" if name[0].lower() in "aeiou" else f"a {name}"

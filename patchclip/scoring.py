@@ -1,6 +1,6 @@
 """Tokens -> maps on the grid: text, banks, their fusion; and names for regions. Functions only.
 
-Every map is (B, gh, gw) float32 in [0, 1], higher = more anomalous.
+Every map is (..., gh, gw) float32 in [0, 1], higher = more anomalous.
 """
 
 from __future__ import annotations
@@ -89,9 +89,20 @@ def fusion_weights(spreads: Mapping[str, float]) -> dict[str, float]:
     return {cue: value / sum(counted.values()) for cue, value in counted.items()}
 
 
-def fuse(maps: Mapping[str, torch.Tensor], weights: Mapping[str, float]) -> torch.Tensor:
-    """Weighted sum of maps of one shape."""
-    return torch.stack([weights[cue] * value for cue, value in maps.items()]).sum(0)
+def fuse(
+    maps: Mapping[str, torch.Tensor], weights: Mapping[str, float], *, level: float | torch.Tensor | None = None
+) -> torch.Tensor:
+    """Weighted sum of maps of one shape.
+
+    Args:
+        maps: cue -> (..., gh, gw), of weights that add up to 1.
+        level: of the class (`class_levels`), where the result is one half: a scale that classes share.
+
+    Returns:
+        (..., gh, gw) in [0, 1].
+    """
+    fused = torch.stack([weights[cue] * value for cue, value in maps.items()]).sum(0)
+    return fused if level is None else fused / (fused + level)
 
 
 def class_levels(scores: Sequence[float], numbers: Sequence[int]) -> tuple[float, ...]:
@@ -110,11 +121,6 @@ def class_levels(scores: Sequence[float], numbers: Sequence[int]) -> tuple[float
     classes = torch.tensor(numbers)
     logs = torch.stack([own[classes == number].mean().log() for number in range(max(numbers) + 1)])
     return tuple(((logs + logs.mean()) / 2).exp().tolist())
-
-
-def relative_to(level: float | torch.Tensor, fused: torch.Tensor) -> torch.Tensor:
-    """A fused map on a scale that classes share: one half at its class's level."""
-    return fused / (fused + level)
 
 
 def winclip_few_shot_map(squared: Mapping[str, torch.Tensor]) -> torch.Tensor:

@@ -344,6 +344,7 @@ def test_errors_say_what_to_do(
         assert caught.value.code == 2
         return capsys.readouterr().err
 
+    assert "0 or more, got -1" in fails("--latency", "-1")
     (tmp_path / "empty").mkdir()
     assert "none of the layouts that patchclip knows" in fails("--data", str(tmp_path / "empty"))
     assert "does not exist" in fails("--data", str(tmp_path / "nothing"))
@@ -362,6 +363,14 @@ def test_errors_say_what_to_do(
 
 def _no_module(name: str) -> None:
     raise ModuleNotFoundError(f"No module named {name!r}")
+
+
+def test_tiles_are_for_methods_that_have_them(data: Path, local_model: str, capsys: pytest.CaptureFixture) -> None:
+    options = ("--shots", "0", "--tile", "40", "--limit", "1", "--methods", "dense")
+    run(data, local_model, *options)
+    assert "--tile" not in capsys.readouterr().out
+    run(data, local_model, *options, "winclip")
+    assert "note: --tile does not count for winclip: whole images alone" in capsys.readouterr().out
 
 
 def test_help_states_the_defaults(capsys: pytest.CaptureFixture) -> None:

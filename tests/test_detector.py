@@ -33,6 +33,7 @@ from patchclip import (
     store,
 )
 from patchclip.fitting import gather
+from patchclip.image import load_image
 from patchclip.synthetic import sample_surface
 
 FEW = pytest.mark.filterwarnings("ignore:.*extrapolation")
@@ -73,11 +74,27 @@ FEW = pytest.mark.filterwarnings("ignore:.*extrapolation")
         ({"device": "gpu"}, "device 'gpu' cannot be used here"),
         ({"recipe": "winclip", "cues": ("texture",)}, "winclip"),
         ({"max_false_positive_rate": 1.0}, "max_false_positive_rate"),
+        ({"scales": np.array([2, 3])}, "scales to be a list"),
+        ({"cues": (cue for cue in ["tokens"])}, "cues to be a list"),
+        ({"defects": None}, "defects to be a list"),
+        ({"defects": [3]}, "names of defects"),
+        ({"defects": {"dot": [3]}}, "wordings of defect 'dot'"),
+        ({"image_size": 224.5}, "image_size to be a whole number"),
+        ({"flips": "no"}, "flips to be True or False"),
+        ({"device": None}, "device None cannot be used here"),
+        ({"prompts": (["a"], ["b"]), "templates": ["a {}"]}, "leave out states and templates"),
+        ({"templates": ["a {.size}"]}, "one {} for the object"),
+        ({"defects": {"dot": 3}}, "wordings of defect 'dot'"),
     ],
 )
 def test_options_outside_their_range(options: dict, reason: str, local_model: str) -> None:
     with pytest.raises(ValueError, match=reason):
         Detector(local_model, **options)
+
+
+def test_a_model_is_a_name() -> None:
+    with pytest.raises(ValueError, match="model to be a string, got None"):
+        Detector(None)
 
 
 def test_unknown_option_is_a_type_error() -> None:
@@ -226,6 +243,13 @@ def test_leave_one_out_scores_leave_one_out(local_model: str) -> None:
     assert Detector(local_model, **options).fit(images).threshold == pytest.approx(max(scores), abs=1e-6)
 
 
+@FEW
+def test_normal_images_of_several_sizes(local_model: str, normals: list[np.ndarray]) -> None:
+    detector = Detector(local_model).fit([normals[0], normals[1][:48], normals[2][:, :40]])
+    for image in (normals[3], normals[3][:48], normals[3][:, :40]):
+        assert detector.predict(image).heatmap.shape == image.shape[:2]
+
+
 def test_regions_are_consistent_with_the_heatmap(local_model: str, normals: list[np.ndarray]) -> None:
     detector = Detector(local_model, defects=("dot", "ink blot"), precision="fp32")
     heatmap = detector.predict(normals[0]).heatmap
@@ -314,6 +338,15 @@ def test_turned_normals_are_normal(options: dict, local_model: str, normals: lis
         detector = Detector(local_model, cues=("tokens",), precision="fp32", **given).fit(normals[:1])
         scores.append(detector.predict(turned).score)
     assert scores[1] < 1e-5 < scores[0]
+
+
+@FEW
+def test_a_row_of_paths_may_be_an_array(local_model: str, normals: list[np.ndarray], tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.png" for number in range(2)]
+    for path, normal in zip(paths, normals, strict=False):
+        Image.fromarray(normal).save(path)
+    listed = Detector(local_model).fit(paths)
+    assert Detector(local_model).fit(np.array([str(path) for path in paths])).threshold == listed.threshold
 
 
 def test_batches_keep_order_and_report_faults(local_model: str, normals: list[np.ndarray], tmp_path: Path) -> None:
@@ -444,10 +477,20 @@ def test_foreign_tensors_are_damage(local_model: str, normals: list[np.ndarray],
         store.save(tmp_path / "bad", contents, about)
         with pytest.raises(FileFormatError, match="damaged or foreign"):
             Detector.load(tmp_path / "bad")
-    for wrong in ({"class_levels": [0.1]}, {"threshold": [7.0, "fit", False]}, {"classes": 5}, {"cue_weights": {}}):
+    unlike = [{"text": None, "tokens": 1.0}, {"text": -1.0, "tokens": 2.0}, {"text": "a", "tokens": 1.0}, {}]
+    for wrong in (
+        {"class_levels": [0.1]},
+        {"threshold": [7.0, "fit", False]},
+        {"classes": 5},
+        *({"cue_weights": weights} for weights in unlike),
+        {"classes": ["a", "b"], "class_levels": [0.0, 0.1]},
+        {"options": about["options"] | {"model": 5}},
+    ):
         store.save(tmp_path / "bad", tensors, about | wrong)
         with pytest.raises(FileFormatError, match="damaged or foreign"):
             Detector.load(tmp_path / "bad")
+    with pytest.raises(ValueError, match="device 'gpu' cannot be used here"):  # the file is all right
+        Detector.load(tmp_path / "good", device="gpu")
     save_file({"a": torch.zeros(1)}, tmp_path / "list", {"patchclip": "[]"})
     with pytest.raises(FileFormatError, match="no detector"):
         Detector.load(tmp_path / "list")
@@ -507,6 +550,8 @@ def test_the_embedded_models_threshold_is_its_own(tiny: Detector) -> None:
     assert tiny.threshold_source == "model"
     assert 0 < tiny.threshold < 1
     assert Detector(cues=("text",)).threshold == tiny.threshold
+    for other in ({"smoothing": 1.0}, {"image_size": 112}, {"scales": (2,)}):
+        assert Detector(**other).threshold_source == "uncalibrated"
     assert Detector(recipe="winclip").threshold_source == "uncalibrated"
 
 
@@ -646,7 +691,7 @@ def test_variations_of_single_images_fix_no_rate(local_model: str, normals: list
     """20 classes of one image each have 120 variations, which vary less than 19 images would."""
     detector = Detector(local_model, image_size=32)
     several = {str(number): [np.roll(normals[number % 6], 5 * number, axis=1)] for number in range(20)}
-    with pytest.warns(UserWarning, match="20 normal images, some alone in their class, cannot fix"):
+    with pytest.warns(UserWarning, match="20 normal images cannot fix .* but images alone in their class do not count"):
         detector.fit(several)
     several["0"] = [np.roll(normals[0], 7 * shift, axis=1) for shift in range(19)]
     with warnings.catch_warnings():
@@ -687,6 +732,15 @@ def test_nothing_before_a_failing_source_is_lost(local_model: str, normals: list
         found.extend(Detector(local_model).predict_batch(camera(), errors="return"))
     assert len(found) == 5
 
+    def folder() -> Iterator[np.ndarray]:
+        yield from normals[:3]
+        yield load_image(b"torn")
+
+    found.clear()
+    with pytest.raises(ImageError, match="no image in a format"):  # it comes from the source, which is at its end
+        found.extend(Detector(local_model).predict_batch(folder(), errors="return"))
+    assert len(found) == 3
+
 
 @FEW
 def test_normal_images_from_one_buffer(local_model: str, normals: list[np.ndarray]) -> None:
@@ -711,7 +765,8 @@ def test_images_that_fit_has_seen_calibrate_nothing(
     detector.save(tmp_path / "d.safetensors")
     for fitted in (detector, Detector.load(tmp_path / "d.safetensors")):
         with pytest.warns(UserWarning, match="2 of 4 images are copies"):
-            fitted.calibrate([normals[0], normals[1], normals[4], normals[5]])
+            fitted.calibrate([normals[0], normals[1], normals[4], normals[5]], max_false_positive_rate=0.3)
+        assert not fitted.threshold_guaranteed
     with pytest.warns(UserWarning, match="1 of 3 images are copies"):
         Detector(local_model).calibrate([normals[4], normals[5], normals[4].copy()])
 

@@ -200,6 +200,16 @@ def test_dense_attention_of_the_last_block_against_a_loop() -> None:
         assert torch.allclose(plain.dense.flatten(1, 2), visual.ln_post(whole[1]) @ visual.proj, atol=1e-5)
 
 
+def test_blocks_of_another_kind_have_no_dense_attention() -> None:
+    clip = random_clip(2)
+    block = clip.visual.transformer.resblocks[-1]
+    block.__class__ = type("Own", (type(block),), {})
+    model = models.LoadedModel("x", None, clip, open_clip.SimpleTokenizer(), (0, 0, 0), (1, 1, 1), "bicubic")
+    assert Backbone(model, device=CPU, precision="fp32").dense_attention == "qk"
+    with pytest.raises(ValueError, match="dense_attention='qq' is not for it"):
+        Backbone(model, device=CPU, precision="fp32", dense_attention="qq")
+
+
 def test_mean_pooled_towers() -> None:
     for norm_last in (False, True):
         clip = random_clip(3, pool_type="avg", final_ln_after_pool=norm_last)

@@ -96,8 +96,8 @@ def test_separate_heatmaps_are_the_same(size_hw: tuple[int, int]) -> None:
 def test_class_levels_by_hand() -> None:
     levels = scoring.class_levels([0.1, 0.3, 0.8, 0.8], [0, 0, 1, 1])  # means 0.2 and 0.8, together 0.4
     assert levels == pytest.approx((math.sqrt(0.2 * 0.4), math.sqrt(0.8 * 0.4)))
-    assert float(scoring.relative_to(0.5, torch.tensor(0.5))) == 0.5
-    assert float(scoring.relative_to(0.5, torch.tensor(0.0))) == 0
+    for value, relative in ((0.5, 0.5), (0.0, 0.0)):
+        assert float(scoring.fuse({"text": torch.tensor(value)}, {"text": 1.0}, level=0.5)) == relative
 
 
 def test_names_are_probabilities() -> None:

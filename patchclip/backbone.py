@@ -181,6 +181,9 @@ class Backbone:
     Attributes:
         patch: side of a patch in pixels. image_size: the side it was trained at. depth: number of blocks.
         dtype: of the products in that precision. mean, std: (3, 1, 1) float32.
+
+    Raises:
+        ValueError: a dense_attention that the blocks do not have.
     """
 
     def __init__(self, model: LoadedModel, *, device: torch.device, precision: str, dense_attention: str | None = None):

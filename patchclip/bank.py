@@ -39,8 +39,8 @@ class PatchBank:
         return len(self.vectors)
 
     def nearest(self, queries: torch.Tensor, *, skip: slice | None = None) -> torch.Tensor:
-        """Squared Euclidean distance of each query to its nearest vector; 0 for a vector of the bank
-        that has no other within the rounding of its dot products.
+        """Squared Euclidean distance of each query to its nearest vector; exactly 0 for a vector of the bank, unless
+        another is so near that rounded products cannot tell them apart.
 
         Args:
             queries: (M, D) float32.
@@ -166,7 +166,8 @@ class Memory:
 
         Args:
             vectors: of a single image, bank name -> (1, rows, columns, D). The first bank decides on the class.
-            own: the class of the image and its rows there, which do not count (leave-one-out); None for a new image.
+            own: for leave-one-out the class of the image, whose banks alone it is compared with, and its rows there,
+                which do not count; None for a new image.
 
         Returns:
             bank name -> (rows, columns) squared Euclidean distances, and the number of that class.

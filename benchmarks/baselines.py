@@ -7,6 +7,7 @@ is negated, threshold and all, so that high means anomalous everywhere.
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -115,7 +116,7 @@ def _normals_and_anomalies(
 
 
 @dataclass
-class _CourseMethod:
+class _CourseMethod(ABC):
     """What the course's methods share: one embedding for each image, judged alone."""
 
     settings: Settings
@@ -129,9 +130,9 @@ class _CourseMethod:
         for embedding in self.embed.stream(paths, batch_size):
             yield embedding if isinstance(embedding, ImageError) else self._judge(embedding)
 
+    @abstractmethod
     def _judge(self, embedding: torch.Tensor) -> Prediction:
         """(E,) of unit length."""
-        raise NotImplementedError
 
 
 class CourseZeroShot(_CourseMethod):

@@ -379,7 +379,7 @@ class Detector:
     def _cue_maps(
         self, features: Features, *, own: tuple[int, Rows] | None = None
     ) -> tuple[dict[str, torch.Tensor], int]:
-        """One (gh, gw) map in [0, 1] for each cue in use, and the number of the nearest class."""
+        """One (gh, gw) map in [0, 1] for each cue in use, and the number of the nearest class, or of its own."""
         maps = {"text": features.text[0]} if "text" in self.options["cues"] or self.memory_ is None else {}
         if self.memory_ is None:
             return maps, 0

@@ -25,6 +25,9 @@ MAX_PIXELS = 100_000_000
 #: Where no value of 16 bits is above it, they are those of a camera with 12 bits or fewer.
 _TWELVE_BITS = 4095
 
+#: What to do with other numbers of channels.
+_CHANNELS = "keep one channel, or red, green and blue"
+
 #: What Pillow's plug-ins raise on damaged files.
 _DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, RuntimeError)
 
@@ -159,11 +162,14 @@ def _deep_grey(image: Image.Image, name: str) -> np.ndarray:
 def _from_tensor(tensor: torch.Tensor) -> np.ndarray:
     name = describe(tensor)
     if tensor.ndim != 3 or tensor.shape[0] not in (1, 3):
-        advice = {2: "add a first axis, of one channel", 4: "take one image of the batch"}.get(tensor.ndim, "cut it up")
-        if tensor.ndim == 3:
-            last = tensor.shape[2] in (1, 3, 4)
-            advice = "channels come first in a tensor" if last else "keep one channel, or red, green and blue"
-        raise ImageError(f"expected a tensor (3, H, W) or (1, H, W), got {name}: {advice}")
+        last = tensor.ndim == 3 and tensor.shape[2] in (1, 3, 4)
+        advice = {
+            2: "add a first axis, of one channel",
+            3: "channels come first in a tensor" if last else _CHANNELS,
+            4: "take one image of the batch",
+        }
+        wanted = advice.get(tensor.ndim, "cut it up")
+        raise ImageError(f"expected a tensor (3, H, W) or (1, H, W), got {name}: {wanted}")
     if tensor.layout != torch.strided or tensor.is_meta:
         raise ImageError(f"{name} is sparse or has no values: pass a dense tensor")
     values = tensor.detach().cpu()
@@ -179,7 +185,7 @@ def _from_array(values: np.ndarray, name: str) -> np.ndarray:
         advice = "pass one image at a time"
         if values.ndim == 3:
             first = values.shape[0] in (1, 3, 4)
-            advice = "move channels last" if first else "keep one channel, or red, green and blue"
+            advice = "move channels last" if first else _CHANNELS
         raise ImageError(f"expected an array (H, W), (H, W, 3) or (H, W, 4), got {name}: {advice}")
     _check_size(values.shape[0], values.shape[1], name)
     values = values.astype(values.dtype.newbyteorder("="), copy=False)

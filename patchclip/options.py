@@ -19,19 +19,17 @@ CLIP_CUES = CUES[:2]
 #: None leaves these to the model; tile=None has no tiles.
 _MODELS_OWN = ("temperature", "image_size", "tile", "scales", "layers")
 
-#: What an option may be, in words and as types; the other ones are a choice of a few values.
+#: What an option may be, in words and as types; the other ones are sentences, or a choice of a few values.
 _KINDS: dict[str, tuple[str, tuple[type, ...]]] = {
     **dict.fromkeys(("model", "object_name"), ("a string", (str,))),
     "pretrained": ("a tag or a path", (str, os.PathLike)),
     "defects": ("a list of names or a mapping", (Sequence, Mapping)),
-    **dict.fromkeys(("prompts", "states"), ("two lists of sentences, normal and anomalous", (Sequence,))),
-    "templates": ("a list of sentences", (Sequence,)),
     **dict.fromkeys(("cues", "scales", "layers"), ("a list", (Sequence,))),
     **dict.fromkeys(("image_size", "tile", "rotations"), ("a whole number", (Integral,))),
     **dict.fromkeys(("temperature", "coreset", "smoothing", "max_false_positive_rate"), ("a number", (Real,))),
     "flips": ("True or False", (bool,)),
 }
-_MAY_BE_NONE = (*_MODELS_OWN, "pretrained", "prompts", "states", "templates", "cues")
+_MAY_BE_NONE = (*_MODELS_OWN, "pretrained", "cues")
 
 
 def check_options(options: Mapping[str, Any]) -> None:
@@ -78,9 +76,10 @@ def check_options(options: Mapping[str, Any]) -> None:
             raise ValueError(f"{name}={options[name]!r} is out of range: see help(Detector)")
     for name in ("prompts", "states"):
         pair = options[name]
-        if pair is not None and (len(pair) != 2 or not all(_are_sentences(part) for part in pair)):
+        if pair is not None and not (_is_list(pair) and len(pair) == 2 and all(_are_sentences(part) for part in pair)):
             raise ValueError(f"expected {name} to be two lists of sentences, normal and anomalous; got {pair!r}")
-    if options["prompts"] is not None and not options["states"] is options["templates"] is None:
+    composed = options["states"] is not None or options["templates"] is not None
+    if options["prompts"] is not None and composed:
         raise ValueError("prompts are complete sentences already: leave out states and templates")
     templates = options["templates"]
     if templates is not None and not _are_sentences(templates):
@@ -96,8 +95,12 @@ def check_options(options: Mapping[str, Any]) -> None:
         raise MissingDependencyError('neighbours="faiss" needs faiss: pip install "patchclip[faiss]"')
 
 
-def _are_sentences(given: object) -> bool:
-    return isinstance(given, (list, tuple)) and bool(given) and all(isinstance(sentence, str) for sentence in given)
+def _are_sentences(given: Any) -> bool:
+    return _is_list(given) and bool(given) and all(isinstance(sentence, str) for sentence in given)
+
+
+def _is_list(given: object) -> bool:
+    return isinstance(given, (list, tuple))
 
 
 def options_in_force(options: Mapping[str, Any], backbone: Backbone) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def load_detector(
 ) -> Detector:
     """See `Detector.load`."""
     tensors, saved = store.load(path)
-    usable_device(device)
+    usable_device(device)  # before what counts as damage of the file
     try:
         options = dict(saved["options"])
         if pretrained is not None and options["model"].startswith("local-dir:"):
@@ -52,10 +52,8 @@ def load_detector(
         detector = kind(options.pop("model"), **options, device=device)
         expected, classes = saved["weights_sha256"], saved["classes"]
         detector.weights_, detector.levels_ = dict(saved["cue_weights"]), tuple(saved["class_levels"])
-        detector._threshold, detector._fingerprints = (
-            Threshold(*saved["threshold"]),
-            list(saved.get("fingerprints", ())),
-        )
+        detector._threshold = Threshold(*saved["threshold"])
+        detector._fingerprints = list(saved.get("fingerprints", ()))
         _check_fitted(detector, classes)
         if classes is not None:
             place, neighbours = detector.backbone.device, detector.options["neighbours"]

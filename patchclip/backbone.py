@@ -163,7 +163,7 @@ def usable_device(device: str) -> torch.device:
         ValueError: no such device here.
     """
     try:
-        place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+        place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if str(device) == "auto" else device)
         torch.empty(0, device=place)
     except (AssertionError, RuntimeError, TypeError) as error:
         raise ValueError(f"device {device!r} cannot be used here: {error}") from error

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -107,17 +108,11 @@ class FaissBank(PatchBank):
     """A `PatchBank` with an inverted file of faiss beside it, for banks of a million vectors.
 
     As many of its lists are searched as it takes for 99.9 % of 2,000 stored vectors to find their nearest other one.
-
-    Raises:
-        MissingDependencyError: without `pip install "patchclip[faiss]"`.
     """
 
     def __init__(self, vectors: torch.Tensor):
         super().__init__(vectors)
-        try:
-            import faiss
-        except ImportError as error:
-            raise MissingDependencyError(f'faiss is not installed ({error}): pip install "patchclip[faiss]"') from error
+        faiss = import_faiss()
         stored = self.vectors.cpu().numpy()
         count, width = stored.shape
         lists = max(1, min(int(4 * count**0.5), count // _VECTORS_A_LIST))
@@ -140,6 +135,21 @@ class FaissBank(PatchBank):
         if lost.any():
             squared[lost] = super().nearest(queries[lost])
         return squared
+
+
+def import_faiss() -> Any:
+    """The module.
+
+    Raises:
+        MissingDependencyError: it is not installed, or damaged.
+    """
+    try:
+        import faiss
+    except ImportError as error:
+        raise MissingDependencyError(
+            f'neighbours="faiss" needs faiss ({error}): pip install "patchclip[faiss]"'
+        ) from error
+    return faiss
 
 
 def make_bank(vectors: torch.Tensor, neighbours: str) -> PatchBank:

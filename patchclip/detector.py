@@ -388,7 +388,8 @@ class Detector:
             maps["tokens"] = scoring.winclip_few_shot_map(squared)
         else:
             grid_hw = (features.dense.shape[1], features.dense.shape[2])
-            maps |= scoring.distance_maps(squared, half_at=texture_constants()[1], grid_hw=grid_hw)
+            half_at = {"texture": texture_constants()[1]}
+            maps |= scoring.distance_maps(squared, half_at=half_at, grid_hw=grid_hw)
         return maps, number
 
     def _combine(self, maps: Mapping[str, torch.Tensor], number: int) -> torch.Tensor:

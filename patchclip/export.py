@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import logging
-import math
 import os
 import tempfile
 import warnings
@@ -17,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from ._version import __version__
 from .backbone import run_tower
 from .bank import Memory
 from .descriptors import describe_imagenet, describe_texture, filters, imagenet_network, texture_constants
 from .errors import MissingDependencyError
+from .features import join_layers
 from .heatmap import to_heatmaps
 from .image import ImageLike, load_image, refuse_single, resize
 from .options import CUES
@@ -208,7 +207,8 @@ class _DenseModule(nn.Module):
             if memory
             else []
         )
-        scale, self.half_at = texture_constants()
+        scale, half_at = texture_constants()
+        self.half_at = {"texture": half_at}
         self.texture_scale = nn.Buffer(scale.clone())
         self.imagenet = imagenet_network(torch.device("cpu")) if "imagenet" in self.names else None
         filters()  # made here, not while tracing, for it keeps what it makes
@@ -225,8 +225,7 @@ class _DenseModule(nn.Module):
             )
         vectors = {}
         if "tokens" in self.names:
-            unit = [F.normalize(layer, dim=-1) for layer in tokens.layers]
-            vectors["tokens"] = torch.cat(unit, -1) / math.sqrt(len(unit))
+            vectors["tokens"] = join_layers(tokens.layers)
         if "texture" in self.names:
             vectors["texture"] = describe_texture(image, self.patch) / self.texture_scale
         if self.imagenet is not None:

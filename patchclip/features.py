@@ -165,17 +165,17 @@ def extract_dense(
         pixels: (B, 3, h, w) normalised.
         states: (2, E) text embeddings, normal and anomalous.
         tiles_hw: cut every image into so many tiles, each a forward of its own.
-        layers: blocks whose tokens make the bank "tokens": unit length each, then side by side; none for no bank.
+        layers: blocks whose tokens make the bank "tokens" (`join_layers`); none for no bank.
         texture_scale: (39,) what each value of the texture descriptor is divided by; None for no bank "texture".
         imagenet: the network of the bank of that name; None for no such bank.
     """
     chunks = []
-    for tiled in _cut(pixels, tiles_hw).split(_CHUNK):
+    tiles = pixels if tiles_hw == (1, 1) else _cut(pixels, tiles_hw)
+    for tiled in tiles.split(_CHUNK):
         tokens = backbone.encode(tiled, layers)
         vectors = {}
         if layers:
-            unit = [F.normalize(layer, dim=-1) for layer in tokens.layers]
-            vectors["tokens"] = torch.cat(unit, -1) / len(unit) ** 0.5  # unit length again
+            vectors["tokens"] = join_layers(tokens.layers)
         parts: Sequence[torch.Tensor] = ()
         if texture_scale is not None or imagenet is not None:
             rgb = tiled * backbone.std + backbone.mean
@@ -196,6 +196,11 @@ def extract_dense(
         features.p_image.view(len(pixels), -1).amax(1),
         {name: _join(vectors, tiles_hw) for name, vectors in features.vectors.items()},
     )
+
+
+def join_layers(layers: Sequence[torch.Tensor]) -> torch.Tensor:
+    """L tensors (..., D) -> (..., L * D): each of unit length, side by side, the whole of unit length again."""
+    return torch.cat([F.normalize(layer, dim=-1) for layer in layers], -1) / len(layers) ** 0.5
 
 
 def extract_winclip(
@@ -234,8 +239,6 @@ def _concatenate(parts: Sequence[Features]) -> Features:
 
 def _cut(pixels: torch.Tensor, tiles_hw: tuple[int, int]) -> torch.Tensor:
     """(B, 3, h, w) -> (B * tiles, 3, h / rows, w / columns), the tiles of an image row by row."""
-    if tiles_hw == (1, 1):
-        return pixels
     rows, columns = tiles_hw
     batch, channels, height, width = pixels.shape
     tiles = pixels.view(batch, channels, rows, height // rows, columns, width // columns)

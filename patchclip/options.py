@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
+from collections.abc import Hashable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
 
 from .backbone import DENSE_ATTENTIONS, Backbone
-from .errors import MissingDependencyError
+from .bank import import_faiss
 from .prompts import defect_wordings
 
 CUES = ("text", "tokens", "texture", "imagenet")
@@ -45,7 +44,8 @@ def check_options(options: Mapping[str, Any]) -> None:
         "dense_attention": (None, *DENSE_ATTENTIONS),
     }
     for name, allowed in choices.items():
-        if options[name] not in allowed:
+        # an array would be compared value by value
+        if not isinstance(options[name], Hashable) or options[name] not in allowed:
             raise ValueError(f"expected {name} to be one of {', '.join(map(repr, allowed))}; got {options[name]!r}")
     cues = options["cues"]
     if cues is not None and (isinstance(cues, str) or not cues or not all(cue in CUES for cue in cues)):
@@ -91,8 +91,8 @@ def check_options(options: Mapping[str, Any]) -> None:
             places = 0
         if places != 1:
             raise ValueError(f"expected one {{}} for the object in {sentence!r}, and no other braces")
-    if options["neighbours"] == "faiss" and find_spec("faiss") is None:
-        raise MissingDependencyError('neighbours="faiss" needs faiss: pip install "patchclip[faiss]"')
+    if options["neighbours"] == "faiss":
+        import_faiss()
 
 
 def _are_sentences(given: Any) -> bool:

@@ -59,17 +59,20 @@ def text_map(
 
 
 def distance_maps(
-    squared: Mapping[str, torch.Tensor], *, half_at: float = 1.0, grid_hw: tuple[int, int] | None = None
+    squared: Mapping[str, torch.Tensor],
+    *,
+    half_at: Mapping[str, float],
+    grid_hw: tuple[int, int] | None = None,
 ) -> dict[str, torch.Tensor]:
-    """Squared distances to each bank -> its map: (1 - cos) / 2, as vectors have unit length; for "texture", where they
-    have any, d^2 / (d^2 + half_at).
+    """Squared distances to each bank -> its map: (1 - cos) / 2 for vectors of unit length, else d^2 / (d^2 + half_at).
 
     Args:
         squared: bank name -> (..., rows, columns).
+        half_at: bank name -> the squared distance that counts as one half, for banks of vectors of any length.
         grid_hw: of the maps; a finer one, at most three to a patch either way, gives each patch its highest value. None
             leaves each its own.
     """
-    maps = {name: d / (d + half_at) if name == "texture" else d / 4 for name, d in squared.items()}
+    maps = {name: d / (d + half_at[name]) if name in half_at else d / 4 for name, d in squared.items()}
     for name, fine in maps.items():
         if grid_hw is not None and fine.shape[-2:] != grid_hw:
             alone = fine.reshape(-1, 1, *fine.shape[-2:])
@@ -132,7 +135,7 @@ def winclip_few_shot_map(squared: Mapping[str, torch.Tensor]) -> torch.Tensor:
     Returns:
         (gh, gw).
     """
-    maps = distance_maps(squared)
+    maps = distance_maps(squared, half_at={})
     patches = maps.pop("patches")
     spread = [harmonic_aggregate(windows[None], (patches.shape[0], patches.shape[1]))[0] for windows in maps.values()]
     return torch.stack([patches, *spread]).mean(0)

@@ -85,6 +85,8 @@ FEW = pytest.mark.filterwarnings("ignore:.*extrapolation")
         ({"prompts": (["a"], ["b"]), "templates": ["a {}"]}, "leave out states and templates"),
         ({"templates": ["a {.size}"]}, "one {} for the object"),
         ({"defects": {"dot": 3}}, "wordings of defect 'dot'"),
+        ({"recipe": np.array(["dense", "winclip"])}, "recipe to be one of"),
+        ({"device": np.array(["cpu", "cuda"])}, "cannot be used here"),
     ],
 )
 def test_options_outside_their_range(options: dict, reason: str, local_model: str) -> None:
@@ -795,6 +797,6 @@ def test_images_a_pixel_wide_can_be_fitted(options: dict, local_model: str) -> N
 
 
 def test_faiss_is_missed_at_once(local_model: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("patchclip.options.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(MissingDependencyError, match=r"patchclip\[faiss\]"):
         Detector(local_model, neighbours="faiss")

@@ -60,14 +60,14 @@ def test_harmonic_mean_broadcasts() -> None:
 
 def test_distances_lie_in_the_unit_range() -> None:
     unit, any_length = torch.tensor([0.0, 4.0]), torch.tensor([0.0, 3.0, 1e9])
-    found = scoring.distance_maps({"tokens": unit, "imagenet": unit, "texture": any_length}, half_at=3.0)
+    found = scoring.distance_maps({"tokens": unit, "imagenet": unit, "texture": any_length}, half_at={"texture": 3.0})
     assert found["tokens"].tolist() == found["imagenet"].tolist() == [0, 1]
     assert found["texture"].tolist() == pytest.approx([0, 0.5, 1])
 
 
 def test_a_finer_map_gives_each_patch_its_highest_value() -> None:
     def found(squared: torch.Tensor, grid_hw: tuple[int, int]) -> torch.Tensor:
-        return 4 * scoring.distance_maps({"imagenet": squared}, grid_hw=grid_hw)["imagenet"]
+        return 4 * scoring.distance_maps({"imagenet": squared}, half_at={}, grid_hw=grid_hw)["imagenet"]
 
     fine = torch.arange(18.0).view(1, 3, 6)  # one and a half to a patch
     assert found(fine, (2, 4)).tolist() == [[[7, 8, 10, 11], [13, 14, 16, 17]]]

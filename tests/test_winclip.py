@@ -30,7 +30,8 @@ def test_harmonic_aggregation_of_four_windows() -> None:
 
 def test_association_of_two_vectors() -> None:
     unit = F.normalize(torch.tensor([[0.0, 1, 0], [1, 1, 0]]), dim=1)
-    found = distance_maps({"patches": PatchBank(unit).nearest(torch.tensor([[1.0, 0, 0], [0, 1, 0]]))})["patches"]
+    squared = PatchBank(unit).nearest(torch.tensor([[1.0, 0, 0], [0, 1, 0]]))
+    found = distance_maps({"patches": squared}, half_at={})["patches"]
     assert torch.allclose(found, torch.tensor([0.1464, 0.0]), atol=1e-4)
 
 

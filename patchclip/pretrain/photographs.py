@@ -17,7 +17,7 @@ from ..synthetic.drawing import Rng, Size, fractal_noise, random_colour
 from ..synthetic.fields import Painter
 from ..synthetic.surfaces import Surface, finish_surface
 
-_ENDINGS = (".png", ".jpg", ".jpeg", ".tga", ".dds")
+_ENDINGS = (".png", ".jpg", ".jpeg", ".tga", ".dds", ".webp")
 #: What such names stand for that is no flawless surface in ordinary light: maps for shading, glows, skies, plants,
 #: doors, signs, damage.
 _NO_SURFACE = re.compile(
@@ -49,12 +49,19 @@ def find_photographs(folders: Sequence[Path]) -> list[Path]:
     """The images in these folders that show a surface (opaque, not flat, no parts on one colour) or a cut-out object.
 
     Raises:
-        FileNotFoundError: none of the folders holds one.
+        FileNotFoundError: a folder holds none.
     """
-    paths = [path for folder in folders for path in sorted(folder.rglob("*")) if path.suffix.lower() in _ENDINGS]
-    found = [path for path in paths if not _NO_SURFACE.search("/".join(path.parts[-2:])) and _shows_something(path)]
-    if not found:
-        raise FileNotFoundError(f"no photograph of at least {_SHORTEST} px in {', '.join(map(str, folders))}")
+    found = []
+    for folder in folders:
+        paths = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in _ENDINGS]
+        surfaces = [path for path in paths if not _NO_SURFACE.search("/".join(path.parts[-2:]))]
+        usable = [path for path in surfaces if _shows_something(path)]
+        if not usable:
+            raise FileNotFoundError(
+                f"no photograph of a surface or an object in {folder}: of {len(paths)} images "
+                f"({', '.join(_ENDINGS)}) none is usable and at least {_SHORTEST} px wide and high"
+            )
+        found += usable
     return found
 
 

@@ -23,7 +23,10 @@ ROOT = Path(__file__).resolve().parents[1]
 #: Files of the benchmark that figures come from; the others show them.
 _MEASURING = ("baselines", "gallery", "measures", "methods", "peers", "plan", "state", "synthetic_set", "units")
 
-_PACKAGES = ("patchclip", "torch", "open_clip_torch", "timm", "numpy", "scipy", "opencv-python-headless", "pillow")
+_PACKAGES = (
+    *("patchclip", "torch", "open_clip_torch", "timm", "numpy", "scipy", "opencv-python-headless", "pillow"),
+    "anomalib",
+)
 
 
 def describe_environment(detector: Detector) -> dict[str, Any]:
@@ -47,6 +50,7 @@ def describe_environment(detector: Detector) -> dict[str, Any]:
             "pretrained": detector.options["pretrained"],
             "generation": detector.backbone.model.about.get("generation"),
             "weights_sha256": detector.backbone.weights_sha256,
+            "input": detector.backbone.input,
             "image_size": detector.options["image_size"],
             "precision": detector.options["precision"],
             "device": str(detector.backbone.device),
@@ -68,11 +72,12 @@ def commit() -> str | None:
 
 
 def code_sha256() -> str:
-    """Of everything that can change a figure: the package without its training, its constants, the measuring."""
+    """Of everything that can change a figure: the package without its training, its assets, the measuring."""
     package = [file for file in ROOT.glob("patchclip/**/*.py") if file.parent.name != "pretrain"]
     own = [ROOT / "benchmarks" / f"{name}.py" for name in _MEASURING]
     digest = hashlib.sha256()
-    for file in sorted([*package, *own, *ROOT.glob("patchclip/assets/*.json")]):
+    assets = [file for file in ROOT.glob("patchclip/assets/**/*") if file.suffix in (".json", ".safetensors", ".gz")]
+    for file in sorted([*package, *own, *assets]):
         digest.update(str(file.relative_to(ROOT)).encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()
 

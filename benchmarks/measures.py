@@ -153,10 +153,11 @@ def summarise(units: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Means over seeds of each category, method and number of shots, and over the categories of each data set.
 
     Args:
-        units: with "row" and "replicates", of `units.run_task`.
+        units: with "row" and "replicates", of `units.run_task`, and "asked", the shots that were asked for.
 
     Returns:
-        Rows with dataset, category ("mean" over several), method, shots, seeds, images, and for each metric a dict of
+        Rows with dataset, category ("mean" over several, where all of them have figures for the shots that were asked
+        for), method, shots (as asked, of a mean), seeds, images, and for each metric a dict of
         mean, sd (over seeds; None for one) and low, high (95 % over images, of the mean); None where not defined.
     """
     groups: dict[tuple[str, str, str, int], list[dict[str, Any]]] = {}
@@ -164,23 +165,30 @@ def summarise(units: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         row = unit["row"]
         groups.setdefault((row["dataset"], row["category"], row["method"], row["shots"]), []).append(unit)
     rows: list[dict[str, Any]] = []
-    averages: dict[tuple[str, str, int], list[tuple[list[dict[str, Any]], dict[str, np.ndarray]]]] = {}
+    averages: dict[tuple[str, str, int | str], list[tuple[list[dict[str, Any]], dict[str, np.ndarray]]]] = {}
     for (dataset, category, method, shots), members in groups.items():
         values = {name: np.stack([unit["replicates"][name] for unit in members]) for name in METRICS}  # (seeds, 1 + R)
         rows.append(_summary_row(members, dataset, category, method, shots, values))
-        averages.setdefault((dataset, method, shots), []).append((members, values))
-    for (dataset, method, shots), parts in averages.items():
-        if len({row["category"] for row in rows if row["dataset"] == dataset}) < 2:
+        averages.setdefault((dataset, method, members[0]["asked"]), []).append((members, values))
+    own = list(rows)
+    for (dataset, method, asked), parts in averages.items():
+        categories = {row["category"] for row in own if row["dataset"] == dataset}
+        if not 1 < len(categories) == len(parts):
             continue
         seeds = min(len(members) for members, _ in parts)
         values = {name: np.stack([part[name][:seeds] for _, part in parts]).mean(0) for name in METRICS}
         everyone = [unit for members, _ in parts for unit in members]
-        rows.append(_summary_row(everyone, dataset, "mean", method, shots, values) | {"seeds": seeds})
+        rows.append(_summary_row(everyone, dataset, "mean", method, asked, values) | {"seeds": seeds})
     return rows
 
 
 def _summary_row(
-    units: Sequence[dict[str, Any]], dataset: str, category: str, method: str, shots: int, values: dict[str, np.ndarray]
+    units: Sequence[dict[str, Any]],
+    dataset: str,
+    category: str,
+    method: str,
+    shots: int | str,
+    values: dict[str, np.ndarray],
 ) -> dict[str, Any]:
     first_seed = min(unit["row"]["seed"] for unit in units)
     once = [unit["row"] for unit in units if unit["row"]["seed"] == first_seed]

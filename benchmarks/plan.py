@@ -18,12 +18,13 @@ from .methods import METHODS, References
 
 @dataclass(frozen=True)
 class Task:
-    """What to measure. `shots`: references of each class; 0 for none."""
+    """What to measure. `shots`: references of each class, 0 for none; `asked`: what was asked for, "all" perhaps."""
 
     category: Category
     method: str
     shots: int
     seed: int
+    asked: int | str
 
     @property
     def title(self) -> str:
@@ -47,21 +48,21 @@ def plan(
     tasks, problems = [], []
     for category in categories:
         most = max((len(paths) for paths in category.references.values()), default=0)
-        asked = sorted({most if count == "all" else int(count) for count in shots})
+        asked: dict[int, int | str] = {most if count == "all" else int(count): count for count in shots}
         if category.layout == "course":
-            asked = sorted({0, most})
+            asked = {0: 0, most: "all"}
         for name in methods or defaults(category):
             entry = METHODS[name]
-            counts = {0} if entry.zero_shot and (0 in asked or not entry.few_shot) else set()
+            counts: dict[int, int | str] = {0: 0} if entry.zero_shot and (0 in asked or not entry.few_shot) else {}
             if entry.few_shot:
-                counts |= {min(count, most) for count in asked if count > 0 and most > 0}
+                counts |= {min(n, most): asked[n] for n in sorted(asked, reverse=True) if n > 0 and most > 0}
             if not counts:
                 reason = "there are no normal images to fit on" if most == 0 else "it needs --shots above 0"
                 problems.append(f"{category.dataset}/{category.name}: {name} left out, {reason}")
             for count in sorted(counts):
                 same = count == 0 or (count == most and not entry.random)
-                tasks += [Task(category, name, count, seed) for seed in range(1 if same else seeds)]
-        for count in asked:
+                tasks += [Task(category, name, count, seed, counts[count]) for seed in range(1 if same else seeds)]
+        for count in sorted(asked):
             if count > most > 0:
                 problems.append(f"{category.dataset}/{category.name}: {count} references asked for, {most} there")
     return tasks, problems

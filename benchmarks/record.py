@@ -109,6 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--results", type=Path, default=RESULTS, help="the file to write (default: benchmarks/RESULTS.md)"
     )
     options = parser.parse_args(arguments)
+    options.data, options.out = options.data.resolve(), options.out.resolve()  # the text has their names replaced
     options.out.mkdir(parents=True, exist_ok=True)
     course = make_course(options.data, options.out / "course_data")
     sections = []

@@ -34,7 +34,7 @@ from benchmarks.plan import Task, draw_references, plan, readable
 from benchmarks.synthetic_set import make_synthetic
 from benchmarks.units import run_task
 from patchclip import PatchclipError
-from patchclip.datasets import LAYOUTS, Category, read_dataset, read_elpv, read_textile
+from patchclip.datasets import LAYOUTS, Category, DatasetError, read_dataset, read_elpv, read_textile
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -214,13 +214,18 @@ def _run(options: argparse.Namespace, folder: Path) -> None:
 
 
 def load_categories(options: argparse.Namespace, folder: Path) -> list[Category]:
-    """All data that was asked for; the names of data sets are made to differ.
+    """All data that was asked for; the names of data sets are made to differ, by the folder above or the whole path.
 
     Raises:
-        DatasetError: see `datasets.read_dataset`.
+        DatasetError: see `datasets.read_dataset`, or one folder is given twice.
         MissingDependencyError: the package of a --dataset is not installed.
     """
-    groups = [(path.resolve().parent.name, read_dataset(path)) for path in options.data]
+    paths = [path.resolve() for path in options.data]
+    if twice := [path for path in paths if paths.count(path) > 1]:
+        raise DatasetError(f"--data {twice[0]} is given twice")
+    ends = [path.parts[-2:] for path in paths]
+    parents = [path.parent.name if ends.count(path.parts[-2:]) == 1 else str(path.parent) for path in paths]
+    groups = list(zip(parents, map(read_dataset, paths), strict=True))
     for name in options.dataset or ([] if options.data else ["synthetic"]):
         reader = {"elpv": read_elpv, "textile": read_textile}.get(name)
         groups.append(("", reader() if reader else make_synthetic(folder / "synthetic")))
@@ -228,8 +233,8 @@ def load_categories(options: argparse.Namespace, folder: Path) -> list[Category]
     categories = []
     for parent, group in groups:
         for category in group:
-            twice = names.count(category.dataset) > 1
-            named = replace(category, dataset=f"{parent}/{category.dataset}") if twice else category
+            several = names.count(category.dataset) > 1
+            named = replace(category, dataset=f"{parent}/{category.dataset}") if several else category
             categories.append(_limited(named, options.limit) if options.limit else named)
     return categories
 
@@ -287,7 +292,7 @@ def _measure_all(
             unit = run_task(
                 task, make, own, state=state, identity=_identity(own, environment), resume=resume, advance=bar.update
             )
-            units.append(unit)
+            units.append(unit | {"asked": task.asked})
             bar.write(_unit_line(task, unit["row"]))
     return units
 
@@ -300,7 +305,8 @@ def _identity(settings: Settings, environment: Mapping[str, Any]) -> dict[str, A
         "code": environment["code_sha256"],
         "torch": versions["torch"],
         "open_clip": versions["open_clip_torch"],
-        **{key: model[key] for key in ("weights_sha256", "precision", "device", "image_size")},
+        "anomalib": versions["anomalib"],
+        **{key: model[key] for key in ("weights_sha256", "input", "precision", "device", "image_size")},
         "tile": settings.tile,
         "object_name": settings.object_name,
         "max_false_positive_rate": settings.max_false_positive_rate,

@@ -24,7 +24,7 @@ def unit_name(task: Task, references: References, identity: Mapping[str, Any]) -
     """A readable name and a hash of everything that the figures depend on."""
     files = {
         "references": {str(name): [_stamp(path) for path in paths] for name, paths in references.items()},
-        "test": [[_stamp(sample.path), sample.label, *map(_stamp, sample.masks)] for sample in task.category.test],
+        "test": [[_stamp(s.path), s.label, s.defect, *map(_stamp, s.masks)] for s in task.category.test],
     }
     content = json.dumps([dict(identity), files, task.method, task.shots, task.seed], sort_keys=True)
     parts = (task.category.dataset, task.category.name, task.method, str(task.shots), str(task.seed))

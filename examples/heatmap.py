@@ -12,7 +12,7 @@ import warnings
 from pathlib import Path
 
 from patchclip import Detector, PatchclipError
-from patchclip.layouts import IMAGE_SUFFIXES
+from patchclip.layouts import images_in
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -45,13 +45,7 @@ def main() -> int:
             args.model, pretrained=args.pretrained, object_name=args.object, recipe=args.recipe, **options
         )
         if args.normals is not None:
-            if not args.normals.is_dir():
-                print(f"error: {args.normals} is no folder: --normals takes a folder of normal images", file=sys.stderr)
-                return 2
-            normals = sorted(path for path in args.normals.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
-            if not normals:
-                print(f"error: {args.normals} has no images ({', '.join(IMAGE_SUFFIXES)})", file=sys.stderr)
-                return 2
+            normals = images_in(args.normals)
             with warnings.catch_warnings(record=True) as notes:
                 warnings.simplefilter("always", UserWarning)
                 detector.fit(normals[: args.shots])

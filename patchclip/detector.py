@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import replace
 from itertools import islice
+from numbers import Real
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -46,7 +47,8 @@ class Detector:
         model: "tiny" (embedded, nothing to download), any open_clip model with its own ViT tower, "hf-hub:org/name",
             or "local-dir:folder".
         pretrained: an open_clip tag or the path of a checkpoint; None is the model's default tag
-            (`models.DEFAULT_TAGS`), never random weights.
+            (`models.DEFAULT_TAGS`), never random weights. A checkpoint that was trained with QuickGELU, as OpenAI's
+            were, takes the model's name that ends in "-quickgelu".
         object_name: what the images show, as a word for the prompts ("bottle").
         defects: names to choose from, or a mapping of name -> wordings.
         prompts: (normal, anomalous), two lists of complete sentences in place of the composed ones.
@@ -55,19 +57,20 @@ class Detector:
         recipe: "dense" is one forward; "winclip" the paper's method, to the letter.
         cues: which of "text", "tokens", "texture" and "imagenet" (see `descriptors`) are used, the last three once
             fitted. None is all four for the embedded model, text and tokens for others.
-        scales: window sides in tokens for the text map; 0 is the whole image. Recipe "dense" only, as are `layers`
-            and `tile`.
-        temperature: of the text probabilities; None is the model's own, else 0.07.
-        layers: blocks, counted from 1, whose tokens fill the bank.
+        scales: window sides in tokens for the text map, 0 or more; 0 is the whole image. Recipe "dense" only, as are
+            `layers` and `tile`.
+        temperature: of the text probabilities, above 0; None is the model's own, else 0.07.
+        layers: blocks, counted from 1 to the model's depth, whose tokens fill the bank.
         dense_attention: of the last block: "qk" as trained, or self-self "qq", "kk", "vv" (`backbone.run_tower`).
         image_size: side in pixels of the square whose area an image is resized to, 32 to 4096; None is the model's own.
-        tile: cut larger images into tiles of about so many of their pixels, each seen at `image_size`.
+        tile: cut larger images into tiles of about so many of their pixels a side, 32 or more, each seen at
+            `image_size`; None has no tiles.
         coreset: share of the bank to keep, in (0, 1].
         neighbours: "exact", or "faiss" for banks of a million vectors: 99.9 % of the nearest ones, many times faster
             (extra `faiss`; its index is made anew by `load`).
         rotations: 1, 2, 4 or 8 turned copies of each normal image in the bank; flips: mirrored ones too.
         smoothing: sigma of the heatmap's Gaussian in tokens, up to 16; recipe "winclip" has none.
-        max_false_positive_rate: what `fit` sets the threshold for.
+        max_false_positive_rate: share of normal images that may exceed the threshold of `fit`, between 0 and 1.
         precision: "fp32", "bf16", or "auto" by the processor's flags.
         device: "cpu", "cuda", ..., or "auto".
 
@@ -120,11 +123,12 @@ class Detector:
         #: with several classes: the level of each one's normal images, where its heatmaps are one half
         self.levels_: tuple[float, ...] = ()
         self._fingerprints: list[str] = []  # of the images it was fitted with
-        own_text = ("prompts", "states", "templates", "scales", "temperature", "dense_attention", "image_size", "tile")
-        self._threshold = Threshold(0.5, "uncalibrated")
-        own_text_given = any(options[name] is not None for name in own_text) or smoothing != _SMOOTHING
-        if "threshold" in loaded.about and recipe == "dense" and not own_text_given:
+        moving = ("prompts", "states", "templates", "scales", "temperature", "dense_attention", "image_size", "tile")
+        moved = any(options[name] is not None for name in moving) or smoothing != _SMOOTHING
+        if "threshold" in loaded.about and recipe == "dense" and not moved:
             self._threshold = Threshold(float(loaded.about["threshold"]), "model")
+        else:
+            self._threshold = Threshold(0.5, "uncalibrated")
         self._extractor = Extractor(self.backbone, self.options)
 
     # --- threshold ------------------------------------------------------------------------------------------------
@@ -136,8 +140,8 @@ class Detector:
 
     @threshold.setter
     def threshold(self, value: float) -> None:
-        if not 0 <= value <= 1:
-            raise ValueError(f"expected a threshold between 0 and 1, got {value}")
+        if not isinstance(value, Real) or not 0 <= value <= 1:
+            raise ValueError(f"expected a threshold between 0 and 1, got {value!r}")
         self._threshold = Threshold(float(value), "user")
 
     @property
@@ -167,7 +171,8 @@ class Detector:
         the level of its class, so that one threshold serves all. Recipe "winclip" has the threshold alone.
 
         Args:
-            images: normal images, or a mapping of class -> normal images of it. One is enough.
+            images: normal images, or a mapping of class -> normal images of it. One works, but the threshold is a rough
+                guess then.
 
         Returns:
             self.
@@ -231,6 +236,7 @@ class Detector:
             max_false_positive_rate: None is the detector's own.
 
         Raises:
+            ImageError: an image cannot be used.
             ValueError: fewer than two images, or a rate outside (0, 1).
         """
         rate = self.options["max_false_positive_rate"] if max_false_positive_rate is None else max_false_positive_rate
@@ -409,7 +415,7 @@ class Detector:
         if self.options["recipe"] == "dense":
             return torch.stack([heatmap.amax() for heatmap in heatmaps]).tolist()
         return [
-            scoring.winclip_score(float(single.p_image) if "text" in cues else None, cues.get("tokens"))
+            scoring.winclip_score(single.p_image if "text" in cues else None, cues.get("tokens"))
             for cues, single in zip(maps, features, strict=True)
         ]
 
@@ -427,6 +433,9 @@ class Detector:
         """Write the detector, fitted or not, to one safetensors file (format: `store`). Atomic.
 
         The backbone's weights are not in it: their name and hash are.
+
+        Raises:
+            OSError: the folder does not exist or cannot be written.
         """
         from .saved import save_detector
 
@@ -443,7 +452,9 @@ class Detector:
             pretrained: where the backbone's checkpoint, or the folder of a "local-dir:", is now, if it has moved.
 
         Raises:
+            FileNotFoundError: no such file.
             FileFormatError: not a detector file, truncated, or of a newer version.
+            ModelNotFoundError, ValueError, MissingDependencyError: as in the constructor.
             WeightsUnavailableError: the weights of the backbone, or of a descriptor, are not to be had, or are not
                 those it was fitted with.
         """
@@ -466,8 +477,9 @@ class Detector:
         [0, 1]; "score": (B,), its maximum; when fitted with classes also "class_index": (B,) int64. The model's
         metadata, entry "patchclip", is JSON with the input's size, the threshold, and the names of the classes.
 
-        It computes in float32 whatever the detector's precision: of the same pixels, heatmaps are within 1e-3 of those
-        of precision "fp32". All distances to a bank are held at once: 4 * B * patches * vectors bytes.
+        It computes in float32: of the same pixels, heatmaps are within 1e-3 of those of `predict` in precision "fp32".
+        A detector in "bf16" exports its rounded weights, and differs by some thousandths. All distances to a bank are
+        held at once: 4 * B * patches * vectors bytes.
 
         Args:
             image_hw: (H, W) of the images, and of the heatmaps; h and w are what `predict` would resize them to.

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import copy
 import json
-import logging
 import os
-import tempfile
 import warnings
 from collections.abc import Sequence
+from numbers import Integral
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -25,9 +24,10 @@ from .errors import MissingDependencyError
 from .features import join_layers
 from .heatmap import to_heatmaps
 from .image import ImageLike, load_image, refuse_single, resize
+from .models import root_logger_silenced
 from .options import CUES
 from .scoring import distance_maps, fuse, text_map
-from .store import writable_place
+from .store import writable_place, written_whole
 
 if TYPE_CHECKING:
     from .detector import Detector
@@ -51,7 +51,11 @@ def export_onnx(
         raise ValueError(f'only recipe "dense" can be exported, this detector has {own["recipe"]!r}')
     if own["tile"] is not None:
         raise ValueError(f"a detector with tile={own['tile']} cannot be exported: build it without tile")
-    if image_hw is not None and (len(image_hw) != 2 or any(int(side) != side or side < 1 for side in image_hw)):
+    if image_hw is not None and not (
+        isinstance(image_hw, (tuple, list))
+        and len(image_hw) == 2
+        and all(isinstance(side, Integral) and int(side) >= 1 for side in image_hw)
+    ):
         raise ValueError(f"expected image_hw to be (height, width) in pixels, got {image_hw!r}")
     if image_hw is None:
         patch = detector.backbone.patch
@@ -76,7 +80,10 @@ def export_onnx(
     names = ["heatmap", "score", "class_index"][: 3 if detector.classes_ else 2]
     program = _trace(module, size_hw, names)
     program.model.metadata_props["patchclip"] = json.dumps(_describe(detector, size_hw, image_hw))
-    _write(program, place, calibration)
+    with written_whole(place) as partial:
+        program.save(partial, external_data=False)
+        if calibration:
+            _to_int8(partial, calibration)
 
 
 def _to_input(image: ImageLike, size_hw: tuple[int, int], interpolation: str) -> np.ndarray:
@@ -114,18 +121,8 @@ def _trace(module: nn.Module, size_hw: tuple[int, int], names: Sequence[str]) ->
         )
 
 
-def _write(program: Any, path: Path, calibration: Sequence[np.ndarray]) -> None:
-    """In one step: a kill at any moment leaves the old file or the new one."""
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
-        partial = Path(folder) / path.name
-        program.save(partial, external_data=False)
-        if calibration:
-            partial = _to_int8(partial, calibration)
-        os.replace(partial, path)
-
-
-def _to_int8(path: Path, calibration: Sequence[np.ndarray]) -> Path:
-    """The network's products with its weights in int8; distances, texture and heatmap stay in float32."""
+def _to_int8(path: Path, calibration: Sequence[np.ndarray]) -> None:
+    """The network's products with its weights in int8, in place; distances, texture and heatmap stay in float32."""
     import onnx
     from onnxruntime import quantization
 
@@ -134,25 +131,20 @@ def _to_int8(path: Path, calibration: Sequence[np.ndarray]) -> Path:
     products = [node.name for node in graph.node if node.op_type == "MatMul" and matrices & set(node.input)]
     inputs = iter([{"image": pixels} for pixels in calibration])
     reader = SimpleNamespace(get_next=lambda: next(inputs, None))
-    small = path.with_name(f"int8.{path.name}")
-    silenced = logging.root.manager.disable
-    logging.disable(logging.WARNING)  # it advises a preparation that torch's exporter has made
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            quantization.quantize_static(
-                str(path),
-                str(small),
-                reader,
-                quant_format=quantization.QuantFormat.QDQ,
-                per_channel=True,
-                activation_type=quantization.QuantType.QUInt8,
-                weight_type=quantization.QuantType.QInt8,
-                nodes_to_quantize=products,
-            )
-    finally:
-        logging.disable(silenced)
-    return small
+    small = path.with_name(f"int8.{path.name}")  # beside it, in a folder of their own
+    with root_logger_silenced(), warnings.catch_warnings():  # it advises a preparation that torch's exporter has made
+        warnings.simplefilter("ignore")
+        quantization.quantize_static(
+            str(path),
+            str(small),
+            reader,
+            quant_format=quantization.QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+            nodes_to_quantize=products,
+        )
+    os.replace(small, path)
 
 
 def _describe(detector: Detector, size_hw: tuple[int, int], image_hw: tuple[int, int]) -> dict[str, Any]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -40,15 +41,21 @@ class Features:
     Attributes:
         text: (B, gh, gw), the text map.
         dense: (B, gh, gw, E), to name regions by.
-        p_image: (B,), the probability that [CLS] gives to "damaged".
+        p_image: (B,), the probability that [CLS] gives to "damaged"; None for recipe dense.
         vectors: bank name -> (B, rows, columns, D) float32; on the grid, on a finer one ("imagenet"), or of
             the windows of recipe winclip.
     """
 
     text: torch.Tensor
     dense: torch.Tensor
-    p_image: torch.Tensor
+    p_image: torch.Tensor | None
     vectors: dict[str, torch.Tensor]
+
+    def map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> Features:
+        """`function` of each tensor."""
+        p_image = None if self.p_image is None else function(self.p_image)
+        vectors = {name: function(value) for name, value in self.vectors.items()}
+        return Features(function(self.text), function(self.dense), p_image, vectors)
 
 
 class Extractor:
@@ -99,7 +106,7 @@ class Extractor:
                     imagenet=imagenet_network(pixels.device, backbone.dtype) if "imagenet" in banks else None,
                 )
             for place, index in enumerate(indices):
-                out[index] = select(batch, place)
+                out[index] = batch.map(itemgetter(slice(place, place + 1)))
         return [out[index] for index in range(len(images))]
 
     def resized(self, image: np.ndarray) -> np.ndarray:
@@ -185,17 +192,9 @@ def extract_dense(
         if imagenet is not None:
             vectors["imagenet"] = torch.cat([describe_imagenet(imagenet, part) for part in parts])
         text = text_map(tokens.cls, tokens.dense, states, scales=scales, temperature=temperature)
-        p_image = anomaly_probability(tokens.cls, states, temperature)
-        chunks.append(Features(text, tokens.dense, p_image, vectors))
+        chunks.append(Features(text, tokens.dense, None, vectors))
     features = chunks[0] if len(chunks) == 1 else _concatenate(chunks)
-    if tiles_hw == (1, 1):
-        return features
-    return Features(
-        _join(features.text, tiles_hw),
-        _join(features.dense, tiles_hw),
-        features.p_image.view(len(pixels), -1).amax(1),
-        {name: _join(vectors, tiles_hw) for name, vectors in features.vectors.items()},
-    )
+    return features if tiles_hw == (1, 1) else features.map(lambda value: _join(value, tiles_hw))
 
 
 def join_layers(layers: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -221,18 +220,11 @@ def extract_winclip(
     return Features(text, tokens.dense, p_image, vectors)
 
 
-def select(features: Features, index: int) -> Features:
-    """The features of one image of the batch, as a batch of one."""
-    part = slice(index, index + 1)
-    vectors = {name: vectors[part] for name, vectors in features.vectors.items()}
-    return Features(features.text[part], features.dense[part], features.p_image[part], vectors)
-
-
 def _concatenate(parts: Sequence[Features]) -> Features:
     return Features(
         torch.cat([part.text for part in parts]),
         torch.cat([part.dense for part in parts]),
-        torch.cat([part.p_image for part in parts]),
+        None,
         {name: torch.cat([part.vectors[name] for part in parts]) for name in parts[0].vectors},
     )
 

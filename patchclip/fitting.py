@@ -89,7 +89,8 @@ def gather(
                     views = extractor.features(new or made, for_bank=True)  # a blank image has no other
                     normals += [Normal(view, upright.shape[:2], number, {}) for view in views]
                 elif place in left_out:
-                    kept.append((place, features[0], upright.shape[:2]))
+                    alone = features[0].map(torch.clone)  # not a view into those of all copies
+                    kept.append((place, alone, upright.shape[:2]))
                 bar.update()
             class_banks, rows = build_banks(
                 vectors, coreset=options["coreset"], progress=progress, neighbours=options["neighbours"]

@@ -20,16 +20,13 @@ from .errors import ImageError
 ImageLike: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | np.ndarray | torch.Tensor"
 
 #: Larger images are refused: decode them in parts, or shrink them first.
-MAX_PIXELS = 100_000_000
+MAX_PIXELS = 89_000_000  # Pillow warns of more
 
 #: Where no value of 16 bits is above it, they are those of a camera with 12 bits or fewer.
 _TWELVE_BITS = 4095
 
 #: What to do with other numbers of channels.
 _CHANNELS = "keep one channel, or red, green and blue"
-
-#: What Pillow's plug-ins raise on damaged files.
-_DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, RuntimeError)
 
 
 def describe(image: object) -> str:
@@ -122,7 +119,7 @@ def _from_file(source: str | os.PathLike[str] | bytes, name: str) -> np.ndarray:
         raise ImageError(f"{name} has more than {MAX_PIXELS:,} pixels: shrink it or cut it up first") from None
     except PermissionError:
         raise ImageError(f"{name} cannot be read: permission denied") from None
-    except _DECODING_ERRORS as error:
+    except Exception as error:  # Pillow's plug-ins each raise their own
         raise ImageError(f"{name} cannot be opened ({error}): the file is truncated or damaged") from error
 
 
@@ -135,17 +132,19 @@ def _from_pil(image: Image.Image, name: str, *, own: bool = False) -> np.ndarray
         if own:
             ImageOps.exif_transpose(image, in_place=True)
         upright = image if own else ImageOps.exif_transpose(image)
-    except _DECODING_ERRORS as error:
+        if upright.mode == "RGB" and "transparency" not in upright.info:
+            return np.asarray(upright)
+        if upright.mode in ("I", "F") or upright.mode.startswith("I;16"):
+            return _from_array(_deep_grey(upright, name), name)
+        if upright.mode in ("RGBA", "LA", "PA", "RGBa") or "transparency" in upright.info:
+            layered = upright.convert("RGBA")
+            white = Image.new("RGBA", layered.size, "white")
+            return np.asarray(Image.alpha_composite(white, layered).convert("RGB"))
+        return np.asarray(upright.convert("RGB"))
+    except ImageError:
+        raise
+    except Exception as error:  # Pillow's plug-ins each raise their own
         raise ImageError(f"{name} cannot be decoded ({error}): the file is truncated or damaged") from error
-    if upright.mode == "RGB" and "transparency" not in upright.info:
-        return np.asarray(upright)
-    if upright.mode in ("I", "F") or upright.mode.startswith("I;16"):
-        return _from_array(_deep_grey(upright, name), name)
-    if upright.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in upright.info:
-        layered = upright.convert("RGBA")
-        white = Image.new("RGBA", layered.size, "white")
-        return np.asarray(Image.alpha_composite(white, layered).convert("RGB"))
-    return np.asarray(upright.convert("RGB"))
 
 
 def _deep_grey(image: Image.Image, name: str) -> np.ndarray:

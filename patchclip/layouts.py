@@ -79,6 +79,20 @@ def images(folder: Path, problems: list[str]) -> tuple[Path, ...]:
     return tuple(file for file in files if file.suffix.lower() in IMAGE_SUFFIXES)
 
 
+def images_in(folder: Path) -> list[Path]:
+    """The images that lie in a folder itself, sorted.
+
+    Raises:
+        ValueError: no folder, or none in it.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is no folder")
+    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    if not found:
+        raise ValueError(f"{folder} has no images ({', '.join(IMAGE_SUFFIXES)})")
+    return found
+
+
 def meaning(folder: Path) -> str | None:
     """ "good", "bad", or None for a folder, by its name."""
     name = folder.name.lower()
@@ -123,8 +137,10 @@ def _anomalous(folder: Path, masks: Path, kind: str | None, problems: list[str])
 
 
 def is_mvtec(path: Path) -> bool:
-    """train/good (or ok) and test/ with folders in it."""
-    return any(meaning(folder) == "good" for folder in folders(path / "train")) and bool(folders(path / "test"))
+    """train/good (or ok) and test/ with folders in it; in a course layout a train/0 is one of its classes."""
+    good = [folder for folder in folders(path / "train") if meaning(folder) == "good"]
+    numbered = is_course(path) and all(folder.name.isdigit() for folder in good)
+    return bool(good and folders(path / "test")) and not numbered
 
 
 def read_mvtec(path: Path, dataset: str) -> Category:

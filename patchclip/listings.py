@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .errors import DatasetError
@@ -18,11 +18,11 @@ _TESTING = ("test", "testing", "val", "valid", "validation")
 
 @dataclass(frozen=True)
 class _Line:
-    """What a line says, in plain text; mask, split, category and defect may be empty."""
+    """What a line says, in plain text; split, category and defect may be empty."""
 
     path: str
     label: str
-    mask: str = ""
+    masks: tuple[str, ...] = ()
     split: str = ""
     category: str = ""
     defect: str = ""
@@ -51,13 +51,20 @@ def _table(file: Path, needed: set[str]) -> list[dict[str, str]]:
 def read_csv(file: Path) -> list[Category]:
     """The columns path and label, and where there are any mask, split (train or test), category and defect.
 
-    Paths are told from the file's folder. Without a split every second normal image is tested.
+    Paths are told from the file's folder. An image may have several lines, one for each of its masks. Without a split
+    every second normal image is tested.
 
     Raises:
-        DatasetError: no column path or label, or a label that is neither normal nor anomalous.
+        DatasetError: no column path or label, a label that is neither normal nor anomalous, or lines of one image that
+            differ in more than their masks.
     """
     lines = [
-        _Line(row["path"], row["label"], *(row.get(name, "") for name in ("mask", "split", "category", "defect")))
+        _Line(
+            row["path"],
+            row["label"],
+            _one(row.get("mask")),
+            *(row.get(name, "") for name in ("split", "category", "defect")),
+        )
         for row in _table(file, {"path", "label"})
     ]
     return _categories(lines, file.parent, file.stem, "csv", file)
@@ -76,7 +83,7 @@ def read_visa_csv(path: Path) -> list[Category]:
     if not file.is_file():
         file = min(path.glob("split_csv/*.csv"))
     rows = _table(file, {"object", "split", "label", "image", "mask"})
-    lines = [_Line(row["image"], row["label"], row["mask"], row["split"], row["object"]) for row in rows]
+    lines = [_Line(row["image"], row["label"], _one(row["mask"]), row["split"], row["object"]) for row in rows]
     return _categories(lines, path, path.name, "visa", file)
 
 
@@ -114,7 +121,7 @@ def read_realiad(file: Path, path: Path) -> Category:
         for row in content[split]:
             kind = "" if row["anomaly_class"] == normal else row["anomaly_class"]
             label = "1" if kind else "0"
-            lines.append(_Line(row["image_path"], label, row.get("mask_path") or "", split, file.stem, kind))
+            lines.append(_Line(row["image_path"], label, _one(row.get("mask_path")), split, file.stem, kind))
     (category,) = _categories(lines, roots[0], path.name, "realiad", file)
     return category
 
@@ -122,9 +129,24 @@ def read_realiad(file: Path, path: Path) -> Category:
 # --- lines -> categories ------------------------------------------------------------------------------------------
 
 
+def _one(mask: str | None) -> tuple[str, ...]:
+    return (mask,) if mask else ()
+
+
+def _merged(lines: Iterable[_Line], source: Path) -> list[_Line]:
+    """One line for each image, with all its masks."""
+    merged: dict[str, _Line] = {}
+    for line in lines:
+        before = merged.get(line.path, replace(line, masks=()))
+        if replace(line, masks=()) != replace(before, masks=()):
+            raise DatasetError(f"{source}: the lines of {line.path} contradict each other: {before} and {line}")
+        merged[line.path] = replace(line, masks=tuple(dict.fromkeys((*before.masks, *line.masks))))
+    return list(merged.values())
+
+
 def _categories(lines: Iterable[_Line], root: Path, dataset: str, layout: str, source: Path) -> list[Category]:
     groups: dict[str, list[_Line]] = {}
-    for line in lines:
+    for line in _merged(lines, source):
         groups.setdefault(line.category or dataset, []).append(line)
     return [_category(group, root, dataset, name, layout, source) for name, group in groups.items()]
 
@@ -174,9 +196,6 @@ def _label(line: _Line, source: Path) -> int:
 
 
 def _masks(line: _Line, root: Path, source: Path, problems: list[str]) -> tuple[Path, ...]:
-    if not line.mask:
-        return ()
-    if (root / line.mask).is_file():
-        return (root / line.mask,)
-    problems.append(f"{source}: mask {line.mask} does not exist")
-    return ()
+    found = [root / mask for mask in line.masks]
+    problems += [f"{source}: mask {mask} does not exist" for mask in line.masks if not (root / mask).is_file()]
+    return tuple(mask for mask in found if mask.is_file())

@@ -37,7 +37,12 @@ def _checked(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.nda
     return labels, scores
 
 
-def _sklearn() -> Any:
+def scikit_learn() -> Any:
+    """Its metrics.
+
+    Raises:
+        MissingDependencyError: it is not installed.
+    """
     try:
         from sklearn import metrics
     except ImportError as error:
@@ -52,13 +57,13 @@ def auroc(labels: np.ndarray, scores: np.ndarray) -> float:
         labels: bool or 0/1, any shape; scores: the same shape.
     """
     labels, scores = _checked(labels, scores)
-    return float(_sklearn().roc_auc_score(labels, scores)) if 0 < labels.sum() < labels.size else float("nan")
+    return float(scikit_learn().roc_auc_score(labels, scores)) if 0 < labels.sum() < labels.size else float("nan")
 
 
 def average_precision(labels: np.ndarray, scores: np.ndarray) -> float:
     """Area under the precision-recall curve as a step function; NaN where no label is positive."""
     labels, scores = _checked(labels, scores)
-    return float(_sklearn().average_precision_score(labels, scores)) if labels.any() else float("nan")
+    return float(scikit_learn().average_precision_score(labels, scores)) if labels.any() else float("nan")
 
 
 def f1_max(labels: np.ndarray, scores: np.ndarray) -> tuple[float, float]:

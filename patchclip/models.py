@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -38,6 +39,9 @@ DEFAULT_TAGS = {
 }
 
 _CONNECT_TIMEOUT_S = 3.0
+
+#: Loading changes what the whole process shares: random numbers, and whether the hub is asked.
+_ONE_AT_A_TIME = threading.Lock()
 
 _REMEDY = (
     'pass pretrained="path/to/checkpoint.safetensors" with weights that you have on disk, '
@@ -71,13 +75,15 @@ def load_model(name: str, pretrained: str | None = None) -> LoadedModel:
 
     Args:
         name: "tiny", an open_clip name, "hf-hub:org/name", or "local-dir:folder" as `patchclip.pretrain` writes it.
-        pretrained: for an open_clip name, a tag or the path of a checkpoint; None means `default_tag(name)`.
+        pretrained: for an open_clip name, a tag or the path of a checkpoint; None means `default_tag(name)`. With a
+            checkpoint the name decides on the activation: one trained with QuickGELU, as OpenAI's are, takes the
+            name that ends in "-quickgelu".
 
     Raises:
         ModelNotFoundError: unknown name, or an image tower other than open_clip's own ViT.
         WeightsUnavailableError: unknown tag, no such file, a file that does not fit, or no network.
     """
-    with _no_side_effects():
+    with _ONE_AT_A_TIME, root_logger_silenced(), torch.random.fork_rng(devices=[]):  # random weights are drawn first
         return _load(name, pretrained)
 
 
@@ -183,18 +189,20 @@ def _failures_in_words(what: str) -> Iterator[None]:
 
 
 @contextmanager
-def _no_side_effects() -> Iterator[None]:
-    """open_clip draws random weights before it reads the file, and logs on the root logger, which configures it."""
-    root, silent = logging.getLogger(), logging.NullHandler()
-    level = root.level
-    root.addHandler(silent)
-    root.setLevel(logging.CRITICAL)
+def root_logger_silenced() -> Iterator[None]:
+    """What libraries log on the root logger itself is dropped, and does not configure it; other loggers go on."""
+    root, handler = logging.getLogger(), logging.NullHandler()
+
+    def drop(record: logging.LogRecord) -> bool:
+        return False
+
+    root.addHandler(handler)
+    root.addFilter(drop)
     try:
-        with torch.random.fork_rng(devices=[]):
-            yield
+        yield
     finally:
-        root.setLevel(level)
-        root.removeHandler(silent)
+        root.removeFilter(drop)
+        root.removeHandler(handler)
 
 
 @contextmanager
@@ -222,7 +230,10 @@ def _create_from_file(name: str, path: Path) -> nn.Module:
     try:
         state = open_clip.factory.load_state_dict(str(path), device="cpu", weights_only=True)
     except Exception as error:  # torch, pickle and safetensors each raise their own
-        raise WeightsUnavailableError(f"{path} cannot be read as a checkpoint: {error}") from error
+        raise WeightsUnavailableError(
+            f"{path} cannot be read as a checkpoint ({error}): expected a .safetensors, .bin or .pt of open_clip, "
+            "fetch it again"
+        ) from error
     _load_state(clip, state, name, path)
     return clip
 
@@ -244,7 +255,9 @@ def _load_state(clip: nn.Module, state: dict[str, torch.Tensor], name: str, path
             for word, keys in (("missing", missing), ("unexpected", unexpected), ("of another shape", wrong))
             if keys
         )
-        raise WeightsUnavailableError(f"{path} does not fit the model {name!r}: tensors {detail}")
+        raise WeightsUnavailableError(
+            f"{path} does not fit the model {name!r}: tensors {detail}; name the model that it is of"
+        )
     clip.load_state_dict(state, strict=False)
 
 
@@ -253,7 +266,10 @@ def _load_folder(name: str, folder: Path) -> LoadedModel:
     config_file, weights = folder / "open_clip_config.json", folder / "open_clip_model.safetensors"
     for file in (config_file, weights):
         if not file.is_file():
-            raise WeightsUnavailableError(f"{name!r}: there is no {file.name} in {folder}")
+            raise WeightsUnavailableError(
+                f"{name!r}: there is no {file.name} in {folder.resolve()}: check the folder; where it has moved since "
+                "a detector was saved, Detector.load(..., pretrained=folder)"
+            )
     try:
         config = json.loads(config_file.read_text())
         length = config["model_cfg"]["text_cfg"]["context_length"]
@@ -261,7 +277,9 @@ def _load_folder(name: str, folder: Path) -> LoadedModel:
         open_clip.factory.set_model_preprocess_cfg(clip, config["preprocess_cfg"])
         state = open_clip.factory.load_state_dict(str(weights), device="cpu")
     except Exception as error:  # json, open_clip and safetensors each raise their own
-        raise WeightsUnavailableError(f"{name!r}: {folder} cannot be read as a model ({error!r})") from error
+        raise WeightsUnavailableError(
+            f"{name!r}: {folder} cannot be read as a model ({error!r}): write it again"
+        ) from error
     _load_state(clip, state, name, weights)
     vocabulary = folder / "bpe_simple_vocab.txt.gz"
     own = {"bpe_path": str(vocabulary.resolve())} if vocabulary.is_file() else {}

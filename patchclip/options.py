@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
 
@@ -58,22 +58,22 @@ def check_options(options: Mapping[str, Any]) -> None:
                 )
         if cues is not None and not set(cues) <= set(CLIP_CUES):
             raise ValueError(f'recipe "winclip" has cues {CLIP_CUES} alone, got {cues!r}: use recipe "dense"')
-    ranges = {
-        "temperature": lambda v: v > 0,
-        "image_size": lambda v: 32 <= v <= 4096,
-        "tile": lambda v: v >= 32,
-        "coreset": lambda v: 0 < v <= 1,
-        "smoothing": lambda v: 0 <= v <= 16,
-        "object_name": lambda v: bool(v.strip()),
-        "max_false_positive_rate": lambda v: 0 < v < 1,
-        "scales": lambda v: len(v) > 0 and all(isinstance(side, Integral) and int(side) >= 0 for side in v),
-        "layers": lambda v: len(v) > 0 and all(isinstance(layer, Integral) for layer in v),
+    ranges: dict[str, tuple[str, Callable[[Any], bool]]] = {
+        "temperature": ("above 0", lambda v: v > 0),
+        "image_size": ("from 32 to 4096 pixels", lambda v: 32 <= v <= 4096),
+        "tile": ("at least 32 pixels", lambda v: v >= 32),
+        "coreset": ("above 0 and at most 1", lambda v: 0 < v <= 1),
+        "smoothing": ("from 0 to 16 tokens", lambda v: 0 <= v <= 16),
+        "object_name": ("a word", lambda v: bool(v.strip())),
+        "max_false_positive_rate": ("between 0 and 1", lambda v: 0 < v < 1),
+        "scales": ("whole numbers of 0 or more", lambda v: _are_whole(v) and min(v) >= 0),
+        "layers": ("whole numbers", _are_whole),
     }
-    for name, valid in ranges.items():
+    for name, (words, valid) in ranges.items():
         if options[name] is None and name in _MODELS_OWN:
             continue
         if not valid(options[name]):
-            raise ValueError(f"{name}={options[name]!r} is out of range: see help(Detector)")
+            raise ValueError(f"expected {name} to be {words}, got {options[name]!r}")
     for name in ("prompts", "states"):
         pair = options[name]
         if pair is not None and not (_is_list(pair) and len(pair) == 2 and all(_are_sentences(part) for part in pair)):
@@ -97,6 +97,10 @@ def check_options(options: Mapping[str, Any]) -> None:
 
 def _are_sentences(given: Any) -> bool:
     return _is_list(given) and bool(given) and all(isinstance(sentence, str) for sentence in given)
+
+
+def _are_whole(given: Any) -> bool:
+    return len(given) > 0 and all(isinstance(value, Integral) for value in given)
 
 
 def _is_list(given: object) -> bool:

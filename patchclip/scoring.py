@@ -141,9 +141,9 @@ def winclip_few_shot_map(squared: Mapping[str, torch.Tensor]) -> torch.Tensor:
     return torch.stack([patches, *spread]).mean(0)
 
 
-def winclip_score(p_image: float | None, few_shot: torch.Tensor | None) -> float:
+def winclip_score(p_image: torch.Tensor | None, few_shot: torch.Tensor | None) -> float:
     """WinCLIP's image score: p_image, or its mean with the maximum of F on the token grid."""
-    parts = [] if p_image is None else [p_image]
+    parts = [] if p_image is None else [float(p_image)]
     if few_shot is not None:
         parts.append(float(few_shot.max()))
     return sum(parts) / len(parts)

@@ -12,6 +12,8 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,24 +32,29 @@ def save(path: str | os.PathLike[str], tensors: dict[str, torch.Tensor], detecto
     """
     from safetensors.torch import save as to_bytes
 
-    path = writable_place(path)
     content = {"format": "detector", "format_version": FORMAT_VERSION, "detector": detector}
     # one entry, for safetensors does not keep the order of several; an option may be a numpy scalar
     metadata = {"patchclip": json.dumps(content, default=lambda value: value.item())}
     data = to_bytes({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata)
-    handle, partial = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
+    with written_whole(path) as partial:
+        partial.write_bytes(data)
+
+
+@contextmanager
+def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Where to write what then takes the place of `path`, in one step: a kill at any moment leaves the old file or the
+    new one.
+
+    Raises:
+        OSError: see `writable_place`.
+    """
+    place = writable_place(path)
+    with tempfile.TemporaryDirectory(prefix=f".{place.name}.", dir=place.parent) as folder:
+        partial = Path(folder) / place.name
+        yield partial
+        with open(partial, "r+b") as file:
             os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(partial, 0o666 & ~umask)  # mkstemp makes it private
-        os.replace(partial, path)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise
+        os.replace(partial, place)
 
 
 def writable_place(path: str | os.PathLike[str]) -> Path:

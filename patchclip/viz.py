@@ -49,17 +49,20 @@ def overlay(
         image: (H, W, 3) uint8; heatmap: (H, W) float32.
         labels: boxes (left, top, right, bottom) in pixels with a text each; all are drawn, the first ten with text.
         max_side: longer side of the picture at most.
+
+    A larger image is shrunk first, a smaller one than 256 pixels enlarged to them, for labels that can be read.
     """
+    import cv2
+
+    longest = max(image.shape[:2])
+    scale = min(max_side, max(longest, 256)) / longest
+    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    if scale < 1:
+        image, heatmap = (cv2.resize(values, size, interpolation=cv2.INTER_AREA) for values in (image, heatmap))
     level = colour_level(heatmap, threshold)
     opacity = (0.55 * np.clip((level - 0.2) / 0.4, 0, 1))[..., None]  # clear below half of the threshold
     blended = image * (1 - opacity) + colour_map(level) * opacity
-    picture = Image.fromarray(blended.astype(np.uint8))
-    scale = min(1.0, max_side / max(picture.size))
-    if scale < 1:
-        picture = picture.resize(_scaled(picture.size, scale), Image.Resampling.BOX)
-    elif max(picture.size) < 256:  # too small for a readable label
-        scale = 256 / max(picture.size)
-        picture = picture.resize(_scaled(picture.size, scale))
+    picture = Image.fromarray(blended.astype(np.uint8)).resize(size)
     draw = ImageDraw.Draw(picture)
     font = ImageFont.load_default(max(11, round(max(picture.size) / 45)))
     width = max(1, round(max(picture.size) / 400))
@@ -71,10 +74,6 @@ def overlay(
         if number < 10:
             _write_label(draw, (left, top, right, bottom), text, font, picture.size)
     return picture
-
-
-def _scaled(size: tuple[int, int], scale: float) -> tuple[int, int]:
-    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
 def _write_label(

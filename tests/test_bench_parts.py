@@ -123,11 +123,11 @@ def test_what_is_not_there_is_nan() -> None:
 def test_summary_by_hand() -> None:
     """Two categories, two seeds: the mean over seeds first, then over categories; spread over seeds."""
 
-    def unit(category: str, seed: int, *values: float) -> dict:
-        row = {"dataset": "d", "category": category, "method": "bank", "shots": 4, "seed": seed, "images": 10}
+    def unit(category: str, seed: int, *values: float, shots: int = 4, asked: int | str = 4) -> dict:
+        row = {"dataset": "d", "category": category, "method": "bank", "shots": shots, "seed": seed, "images": 10}
         row |= {"anomalous": 4, "seconds_per_image": 0.1}
         empty = {name: np.full(3, np.nan) for name in measures.METRICS}
-        return {"row": row, "replicates": empty | {"image_auroc": np.array(values)}}
+        return {"row": row, "asked": asked, "replicates": empty | {"image_auroc": np.array(values)}}
 
     units = [unit("a", 0, 0.8, 0.7, 0.9), unit("a", 1, 0.6, 0.5, 0.7), unit("b", 0, 1, 1, 1), unit("b", 1, 0.8, 0.6, 1)]
     a, b, mean = summarise(units)
@@ -143,6 +143,12 @@ def test_summary_by_hand() -> None:
     assert mean["image_auroc"]["sd"] == pytest.approx(np.sqrt(2) / 10)
     assert (mean["images"], mean["anomalous"], mean["seeds"]) == (20, 8, 2)
     assert a["aupro"] is None
+    # as many as there are, of categories of different size; and a number that one of them does not have
+    every = [unit("a", 0, 0.9, 0.9, 0.9, shots=20, asked="all"), unit("b", 0, 0.7, 0.7, 0.7, shots=22, asked="all")]
+    assert [(row["category"], row["shots"]) for row in summarise(every)] == [("a", 20), ("b", 22), ("mean", "all")]
+    assert summarise(every)[2]["image_auroc"]["mean"] == pytest.approx(0.8)
+    lone = [unit("a", 0, 1, 1, 1), unit("b", 0, 1, 1, 1), unit("a", 0, 1, 1, 1, shots=8, asked=8)]
+    assert [(row["category"], row["shots"]) for row in summarise(lone)] == [("a", 4), ("b", 4), ("a", 8), ("mean", 4)]
 
 
 # --- files of a stopped run ---------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import re
 from collections import Counter, defaultdict
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,10 +19,10 @@ from sklearn.metrics import accuracy_score, average_precision_score, roc_auc_sco
 from benchmarks import units
 from benchmarks.methods import COURSE_METHODS, METHODS
 from benchmarks.plan import draw_references, plan
-from benchmarks.run import default_methods, main
+from benchmarks.run import default_methods, load_categories, main
 from benchmarks.synthetic_set import make_synthetic
 from patchclip import metrics
-from patchclip.datasets import Category, Sample, read_dataset
+from patchclip.datasets import Category, DatasetError, Sample, read_dataset
 from patchclip.synthetic import Surface, sample_defective
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -258,6 +259,15 @@ def test_nothing_to_fit_on(data: Path) -> None:
         draw_references(category, 2, 0)
 
 
+def test_data_sets_of_one_name_are_told_apart(tmp_path: Path, surface: Surface) -> None:
+    paths = [write_images(tmp_path / name / "fabric", surface) for name in ("a/new", "b/new", "old")]
+    options = SimpleNamespace(data=paths, dataset=None, limit=None)
+    names = [category.dataset for category in load_categories(options, tmp_path)]
+    assert names == [f"{tmp_path / 'a/new'}/fabric", f"{tmp_path / 'b/new'}/fabric", "old/fabric"]
+    with pytest.raises(DatasetError, match="given twice"):
+        load_categories(SimpleNamespace(data=[paths[0], paths[0]], dataset=None, limit=None), tmp_path)
+
+
 # --- planning -----------------------------------------------------------------------------------------------------
 
 
@@ -287,6 +297,8 @@ def test_plan() -> None:
     tasks, problems = planned(ten, ["bank"], [10, 16])
     assert tasks == [("bank", 10, 0)]
     assert problems == ["set/set: 16 references asked for, 10 there"]
+    tasks, _ = plan([category(ten)], ["bank"], [4, "all", 16], 1, default_methods)
+    assert [(task.shots, task.asked) for task in tasks] == [(4, 4), (10, "all")]
     assert planned(ten, ["dense"], [4]) == ([("dense", 0, 0)], [])
     assert planned(ten, ["bank"], [0]) == ([], ["set/set: bank left out, it needs --shots above 0"])
     tasks, problems = planned({None: ()}, ["dense", "bank"], [0, 4])

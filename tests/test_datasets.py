@@ -186,6 +186,9 @@ def test_course(tmp_path: Path) -> None:
     assert (names(category, 0), names(category, 1)) == (["test/normal/a.jpg"], ["test/anomaly/b.jpg"])
     assert category.kinds == ()
     assert category.problems == (f"{root / 'train/empty'}: a class without images",)
+    numbered = tmp_path / "numbered"
+    put(numbered, "train/0/a.jpg", "train/1/b.jpg", "train/2/c.jpg", "test/normal/a.jpg", "test/anomaly/b.jpg")
+    assert list(only(numbered).references) == ["0", "1", "2"]
 
 
 def test_good_and_bad_folders(tmp_path: Path) -> None:
@@ -203,12 +206,12 @@ def test_good_and_bad_folders(tmp_path: Path) -> None:
 
 
 def test_csv(tmp_path: Path) -> None:
-    put(tmp_path, *(f"i/{k}.png" for k in range(6)), "m/4.png")
+    put(tmp_path, *(f"i/{k}.png" for k in range(7)), "m/4.png", "m/4b.png")
     table = tmp_path / "list.csv"
     table.write_text(
         "Path, Label ,mask,split,category,defect\n"
         "i/0.png,0,,train,a,\ni/1.png,good,,test,a,\ni/4.png,1,m/4.png,test,a,deep_hole\n"
-        "i/2.png,0,,,b,\ni/3.png,0,,,b,\ni/5.png,anomaly,,,b,\ni/5.png,1,,train,b,\n"
+        "i/2.png,0,,,b,\ni/3.png,0,,,b,\ni/5.png,anomaly,,,b,\ni/6.png,1,,train,b,\n"
     )
     for path in (table, tmp_path):
         a, b = read_dataset(path)
@@ -221,12 +224,21 @@ def test_csv(tmp_path: Path) -> None:
         assert b.references == {None: (tmp_path / "i/2.png",)}
         assert (names(b, 0), names(b, 1)) == (["i/3.png"], ["i/5.png"])
         assert b.problems == (
-            f"{table}: i/5.png is an anomalous training image, left out",
+            f"{table}: i/6.png is an anomalous training image, left out",
             f"{table}: no split for 2 normal images, so every second one is tested",
         )
     table.write_text("path,label,split\ni/0.png,0,Train\ni/1.png,0,TEST\ni/2.png,1,val\n")
     assert [path.name for path in only(table).references[None]] == ["0.png"]
     assert (names(only(table), 0), names(only(table), 1)) == (["i/1.png"], ["i/2.png"])
+    table.write_text("path,label,mask\ni/0.png,0,\ni/0.png,0,\ni/1.png,0,\ni/4.png,1,m/4.png\ni/4.png,1,m/4b.png\n")
+    assert [path.name for path in only(table).references[None]] == ["0.png"]
+    assert only(table).test == (
+        Sample(tmp_path / "i/4.png", 1, None, (tmp_path / "m/4.png", tmp_path / "m/4b.png")),
+        Sample(tmp_path / "i/1.png", 0),
+    )
+    table.write_text("path,label,split\ni/0.png,0,train\ni/0.png,0,test\n")
+    with pytest.raises(DatasetError, match=r"the lines of i/0.png contradict each other"):
+        read_dataset(table)
     table.write_text("path,label,split\ni/0.png,0,first\n")
     with pytest.raises(DatasetError, match="split 'first' is neither train nor test"):
         read_dataset(table)

@@ -85,6 +85,7 @@ FEW = pytest.mark.filterwarnings("ignore:.*extrapolation")
         ({"prompts": (["a"], ["b"]), "templates": ["a {}"]}, "leave out states and templates"),
         ({"templates": ["a {.size}"]}, "one {} for the object"),
         ({"defects": {"dot": 3}}, "wordings of defect 'dot'"),
+        ({"tile": 16}, "tile to be at least 32 pixels, got 16"),
         ({"recipe": np.array(["dense", "winclip"])}, "recipe to be one of"),
         ({"device": np.array(["cpu", "cuda"])}, "cannot be used here"),
     ],
@@ -226,8 +227,9 @@ def test_threshold_by_hand_and_by_calibration(local_model: str, normals: list[np
     detector.threshold = 0.25
     assert (detector.threshold, detector.threshold_source, detector.threshold_guaranteed) == (0.25, "user", False)
     assert detector.predict(normals[0]).threshold == 0.25
-    with pytest.raises(ValueError, match="between 0 and 1"):
-        detector.threshold = 2
+    for wrong in (2, "0.5"):
+        with pytest.raises(ValueError, match="between 0 and 1"):
+            detector.threshold = wrong
     with pytest.raises(ValueError, match="at least 2"):
         detector.calibrate(normals[:1])
 
@@ -295,6 +297,7 @@ def test_to_dict_and_overlay(local_model: str, normals: list[np.ndarray], monkey
     picture = result.overlay()
     assert picture.size == (256, 192)  # enlarged for the labels
     assert result.overlay(max_side=100).size == (100, 75)
+    assert result.overlay(max_side=200).size == (200, 150)
     detector.threshold = 1.0
     plain = np.asarray(detector.predict(np.repeat(np.repeat(normals[0], 3, 0), 3, 1)).overlay()).astype(int)
     assert np.abs(plain - np.repeat(np.repeat(normals[0], 3, 0), 3, 1)).max() <= 2  # a normal image stays as it is
@@ -794,6 +797,14 @@ def test_images_a_pixel_wide_can_be_fitted(options: dict, local_model: str) -> N
     for shape in ((1, 1, 3), (50, 1, 3), (1, 50, 3)):
         detector = Detector(local_model, **options).fit([np.zeros(shape, np.uint8)])
         assert np.isfinite(detector.predict(np.zeros(shape, np.uint8)).score)
+
+
+def test_what_is_left_out_holds_no_copies(local_model: str, normals: list[np.ndarray]) -> None:
+    extractor = Detector(local_model, rotations=4, flips=True)._extractor
+    _, left_out, _ = gather(extractor, {None: normals[:3]}, progress=False)
+    for normal in left_out:
+        for tensor in (normal.features.dense, *normal.features.vectors.values()):
+            assert tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
 
 
 def test_faiss_is_missed_at_once(local_model: str, monkeypatch: pytest.MonkeyPatch) -> None:

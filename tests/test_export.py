@@ -116,6 +116,8 @@ print(session.get_modelmeta().custom_metadata_map["patchclip"])
         ({"tile": 60}, None, "tile"),
         ({}, (0, 10), r"\(height, width\)"),
         ({}, (64,), r"\(height, width\)"),
+        ({}, 480, r"\(height, width\)"),
+        ({}, "ab", r"\(height, width\)"),
     ],
 )
 def test_what_cannot_be_exported(

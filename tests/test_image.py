@@ -91,6 +91,24 @@ def test_exif_orientation_is_applied() -> None:
     np.testing.assert_array_equal(found, np.rot90(RGB, -1))
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_damaged_exif_is_refused_or_read_past() -> None:
+    """Pillow writes the tags anew to turn an image, and then raises whatever they make it stumble over."""
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010E], exif[0x011A] = 6, "a description", 72.0
+    whole = as_bytes(Image.fromarray(np.repeat(RGB, 8, 1)), "JPEG", exif=exif)
+    end = whole.index(b"a description") + 13
+    refused = 0
+    for place in range(whole.index(b"Exif"), end):
+        for value in (0, 3, 7, 255):
+            try:
+                found = load_image(whole[:place] + bytes([value]) + whole[place + 1 :])
+                assert found.shape in ((2, 24, 3), (24, 2, 3))
+            except ImageError:
+                refused += 1
+    assert refused
+
+
 def test_animation_gives_its_first_frame() -> None:
     frames = [Image.new("RGB", (2, 2), colour) for colour in ("red", "blue")]
     given = as_bytes(frames[0], "GIF", save_all=True, append_images=frames[1:])

@@ -114,6 +114,18 @@ def test_no_network_is_said_within_seconds(name: str, monkeypatch: pytest.Monkey
     assert logging.getLogger().handlers == handlers
 
 
+def test_loading_silences_nobody_else(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    def logs(name: str, pretrained: str | None) -> None:
+        logging.warning("of open_clip")
+        logging.getLogger("app").error("of the application")
+
+    monkeypatch.setattr(models, "_load", logs)
+    load_model("tiny")
+    assert caplog.messages == ["of the application"]
+    logging.warning("afterwards")
+    assert caplog.messages == ["of the application", "afterwards"]
+
+
 def test_default_tags_exist() -> None:
     for name, tag in models.DEFAULT_TAGS.items():
         assert tag in open_clip.list_pretrained_tags_by_model(name)

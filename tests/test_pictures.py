@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -155,8 +157,8 @@ def test_contact_sheet_has_room_for_all() -> None:
     assert sheet.size == (2 * 64 - 4, 3 * (50 + 13))  # as high as the highest
 
 
-def run_example(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "examples" / "heatmap.py"), *map(str, arguments)]
+def run_example(*arguments: object, cwd: Path, script: str = "heatmap.py") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "examples" / script), *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment)
 
@@ -178,6 +180,32 @@ def test_the_example_without_and_with_normals(tmp_path: Path) -> None:
     assert "anomalous" in fitted.stdout
     assert "(fit)" in fitted.stdout
     assert (tmp_path / "o.png").exists()
+
+
+def test_a_folder_becomes_a_table(tmp_path: Path) -> None:
+    images, photos = ROOT / "examples" / "images", tmp_path / "photos"
+    photos.mkdir()
+    shutil.copy(images / "tile_crack.jpg", photos)
+    shutil.copy(images / "tile_normal" / "3.jpg", photos)
+    (photos / "torn.png").write_bytes(b"not a picture")
+    first = run_example(photos, "--normals", images / "tile_normal", "--out", "a", cwd=tmp_path, script="folder.py")
+    assert first.returncode == 0, first.stderr
+    assert "note: fit: 4 normal images cannot fix" in first.stderr
+    again = run_example(photos, "--detector", "a/detector.safetensors", "--out", "b", cwd=tmp_path, script="folder.py")
+    assert again.returncode == 0, again.stderr
+    text = (tmp_path / "a" / "verdicts.csv").read_text()
+    assert text == (tmp_path / "b" / "verdicts.csv").read_text()
+    rows = {row["image"]: row for row in csv.DictReader(text.splitlines())}
+    assert [row["verdict"] for row in rows.values()] == ["normal", "anomalous", "unreadable"]
+    crack = rows["tile_crack.jpg"]
+    assert float(crack["score"]) > float(crack["threshold"]) > float(rows["3.jpg"]["score"])
+    assert len(crack["boxes left top right bottom"].split("; ")[0].split()) == 4
+    assert "torn.png is no image" in rows["torn.png"]["fault"]
+    assert [path.name for path in (tmp_path / "b" / "overlays").iterdir()] == ["tile_crack.jpg.png"]
+    missing = run_example("nowhere", cwd=tmp_path, script="folder.py")
+    assert missing.returncode == 2
+    assert missing.stderr == "error: nowhere is no folder\n"
+    assert not (tmp_path / "verdicts").exists()
 
 
 def test_the_readme_says_what_is_printed(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,9 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
-from patchclip import Detector
+from patchclip import Detector, MissingDependencyError
 from patchclip.descriptors import imagenet_network
-from patchclip.pretrain import losses
+from patchclip.pretrain import data, losses
 from patchclip.pretrain.data import PairSampler, build_pool
 from patchclip.pretrain.model import MODEL_CFG, encode_window, new_model, write_vocabulary
 from patchclip.pretrain.objective import position_window
@@ -22,7 +23,7 @@ from patchclip.pretrain.photographs import find_photographs, photographed
 from patchclip.pretrain.teacher import Distillation, draw_patches, taught_features
 from patchclip.pretrain.train import Settings, train
 from patchclip.pretrain.validate import make_validation
-from patchclip.synthetic import FAMILIES, HELD_OUT
+from patchclip.synthetic import FAMILIES, HELD_OUT, KINDS
 
 SMALL = {"images": 96, "products": 12, "pairs": 4, "stages": ((64, 0.5), (96, 0.5)), "validation_images": 12}
 
@@ -92,6 +93,35 @@ def test_an_object_cut_out_of_its_photograph_is_a_product(tmp_path: Path) -> Non
     shown = np.abs(image - (1, 120 / 255, 0)).max(-1) < 0.02
     assert 0.6**2 * 0.7 * 96 * 96 * 0.7 < shown.sum() < 96 * 96 * 0.8  # a disc of 0.6 to 0.95 of the short side
     assert not np.array_equal(image, product.render(2, (96, 128)))
+
+
+def test_a_broken_pattern_is_compared_with_another_shot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    build_pool(tmp_path, 8, 0, 1)
+    views, masks = (np.load(tmp_path / f"{name}.npy", mmap_mode="r+") for name in ("views", "masks"))
+    for view in range(3):
+        views[:, view] = 50 * view
+    masks[:] = True
+    seen = []
+    real = data._crop
+    monkeypatch.setattr(data, "_crop", lambda image, *where: (seen.append(int(image[0, 0, 0])), real(image, *where))[1])
+    sampler = PairSampler(tmp_path, 8, 0)
+    for seed in range(20):
+        sampler._pair(np.random.default_rng(seed), KINDS.index("broken pattern"), 64)
+    assert (100, 50) in set(zip(seen, seen[1:], strict=False))
+    assert (100, 0) not in set(zip(seen, seen[1:], strict=False))
+
+
+def test_a_pool_is_made_anew_for_other_photographs(textures: Path, tmp_path: Path) -> None:
+    first, second = find_photographs([textures])
+    for paths in ([first], [second]):
+        build_pool(tmp_path, 4, 0, 1, paths)
+        views = np.load(tmp_path / "views.npy")
+        stamp = (tmp_path / "done.txt").read_text()
+        build_pool(tmp_path, 4, 0, 1, paths)
+        assert (tmp_path / "done.txt").read_text() == stamp
+    build_pool(tmp_path, 4, 0, 1, [first])
+    assert (tmp_path / "done.txt").read_text() != stamp
+    assert not np.array_equal(np.load(tmp_path / "views.npy"), views)
 
 
 def test_the_teacher_describes_each_patch() -> None:
@@ -209,6 +239,23 @@ def test_a_run_can_be_stopped_and_resumed(tmp_path: Path) -> None:
     assert detector.options["cues"] == ("text", "tokens", "texture", "imagenet")
     assert detector.options["dense_attention"] == "qk"
     assert 0 < detector.predict(np.zeros((50, 60, 3), np.uint8)).score < 1
+
+
+@pytest.mark.filterwarnings("ignore:.*autocast")
+def test_a_run_stopped_at_its_end_is_released_when_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(tmp_path / "run", **{**SMALL, "images": 16})
+    with monkeypatch.context() as patch:
+        patch.setattr("patchclip.pretrain.train.validate", lambda *given: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            train(settings)
+    assert (train(settings, resume=True) / "open_clip_model.safetensors").exists()
+
+
+def test_a_run_without_scikit_learn_ends_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    with pytest.raises(MissingDependencyError, match="scikit-learn"):
+        train(Settings(tmp_path / "run", **SMALL))
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.filterwarnings("ignore:.*autocast")

@@ -5,6 +5,7 @@ A batch is a pure function of (seed, step, rank), so a resumed run sees what an 
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -71,9 +72,11 @@ def _render(job: tuple[str, int, int, Sequence[Path]]) -> int:
 def build_pool(folder: Path, products: int, seed: int, workers: int, photographs: Sequence[Path] = ()) -> None:
     """Render `products` surfaces into `folder` once (about 0.6 MB each); a finished pool is left as it is."""
     done = folder / "done.txt"
-    stamp = f"{products} {seed} {POOL_SIDE} {len(photographs)}"
+    told = hashlib.sha256("\n".join(map(str, photographs)).encode()).hexdigest()[:16]
+    stamp = f"{products} {seed} {POOL_SIDE} {told}"
     if done.exists() and done.read_text() == stamp:
         return
+    done.unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
     shape = (products, _VIEWS, POOL_SIDE, POOL_SIDE, 3)
     np.lib.format.open_memmap(folder / "views.npy", "w+", np.uint8, shape)
@@ -124,6 +127,7 @@ class PairSampler:
         view = int(rng.integers(2))
         mask = np.zeros((side, side), bool)
         if structural:
+            view = 0  # the one that was broken: a support of the other shows another shot
             query = _crop(self._views[index, 2], corner, window, side)
             resized = cv2.resize(_window(self._masks[index], corner, window).astype(np.float32), (side, side))
             mask = resized > 0.3

@@ -21,6 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
+from .. import metrics
 from ..backbone import default_precision
 from ..descriptors import imagenet_network
 from ..options import CUES
@@ -68,7 +69,9 @@ def train(settings: Settings, *, resume: bool = False) -> Path:
 
     Raises:
         FileExistsError: `out` has a checkpoint and `resume` is false.
+        MissingDependencyError: scikit-learn, which validation needs, is not installed.
     """
+    metrics.scikit_learn()
     ranks, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
     settings.out.mkdir(parents=True, exist_ok=True)
     checkpoint = settings.out / "checkpoint.pt"
@@ -158,9 +161,6 @@ def _run(settings: Settings, checkpoint: Path, ranks: int, rank: int) -> Path:
                 "step": step,
                 "elapsed_s": total_s,
             }
-            partial = checkpoint.with_suffix(".partial")
-            torch.save(state, partial)
-            os.replace(partial, checkpoint)
             figures = validate(copy.deepcopy(average.model).cpu().eval(), tokenizer, validation)
             row = {"images": images, "step": step, "minutes": total_s / 60, "side": side, **figures, **smooth}
             row = {key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()}
@@ -168,6 +168,9 @@ def _run(settings: Settings, checkpoint: Path, ranks: int, rank: int) -> Path:
                 file.write(json.dumps(row) + "\n")
             tqdm.write(json.dumps(row))
             release(average, settings.out / "release", row)
+            partial = checkpoint.with_suffix(".partial")  # last: what is resumed from has been released
+            torch.save(state, partial)
+            os.replace(partial, checkpoint)
     bar.close()
     return settings.out / "release"
 

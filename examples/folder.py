@@ -1,0 +1,75 @@
+"""A folder of images in; a csv of verdicts, and an overlay of every anomalous one, out.
+
+python examples/folder.py photos/ --normals good/ --out verdicts/
+python examples/folder.py photos2/ --detector verdicts/detector.safetensors --out verdicts2/
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+import warnings
+from collections import Counter
+from pathlib import Path
+
+from patchclip import Detector, PatchclipError
+from patchclip.layouts import images_in
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("folder", type=Path, help="the images to inspect")
+    known = parser.add_mutually_exclusive_group()
+    known.add_argument("--normals", type=Path, help="fit to the images in this folder, known to be good (few-shot)")
+    known.add_argument("--detector", type=Path, help="take the detector that an earlier run left in its --out")
+    parser.add_argument("--object", default="surface", help="what the images show, in a word (not with --detector)")
+    parser.add_argument("--out", type=Path, default=Path("verdicts"), help="folder to write to (default: %(default)s)")
+    return parser.parse_args()
+
+
+def inspect(args: argparse.Namespace) -> Counter[str]:
+    """How many images have each verdict."""
+    paths = images_in(args.folder)
+    if args.detector:
+        detector = Detector.load(args.detector)
+    else:
+        detector = Detector(object_name=args.object)
+        if args.normals:
+            detector.fit(images_in(args.normals))
+    (args.out / "overlays").mkdir(parents=True, exist_ok=True)
+    detector.save(args.out / "detector.safetensors")
+    verdicts: Counter[str] = Counter()
+    with open(args.out / "verdicts.csv", "w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["image", "verdict", "score", "threshold", "defect", "boxes left top right bottom", "fault"])
+        for path, result in zip(paths, detector.predict_batch(paths, errors="return"), strict=True):
+            if isinstance(result, PatchclipError):
+                verdict, values = "unreadable", ["", "", "", "", str(result)]
+            else:
+                verdict = "anomalous" if result.is_anomalous else "normal"
+                boxes = "; ".join(" ".join(map(str, region.box_xyxy)) for region in result.regions)
+                values = [f"{result.score:.4f}", f"{result.threshold:.4f}", result.defect or "", boxes, ""]
+                if result.is_anomalous:
+                    result.overlay().save(args.out / "overlays" / f"{path.name}.png")
+            table.writerow([path.name, verdict, *values])
+            verdicts[verdict] += 1
+    return verdicts
+
+
+def main() -> int:
+    args = parse_arguments()
+    warnings.showwarning = lambda message, *_: print(f"note: {message}", file=sys.stderr)
+    try:
+        verdicts = inspect(args)
+    except (PatchclipError, ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for verdict, count in verdicts.most_common():
+        print(f"{verdict:11s}{count}")
+    print(f"{'written to':11s}{args.out}: verdicts.csv, overlays/, detector.safetensors")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -16,6 +16,7 @@ COLUMNS = {
     "image_f1_max": "F1-max",
     "accuracy": "accuracy",
     "false_positive_rate": "FPR",
+    "recall": "recall",
     "pixel_auroc": "pixel AUROC",
     "pixel_ap": "pixel AP",
     "aupro": "AUPRO",
@@ -58,9 +59,9 @@ def summary_table(summary: Sequence[Mapping[str, Any]]) -> str:
 
 LEGEND = (
     "mean ± standard deviation over seeds [95 % bootstrap interval over images]; shots x seeds; images: normal + "
-    "anomalous; accuracy and FPR (false positives among normal images) at the method's own threshold, which aims at an "
-    "FPR of 0.05 unless the command says otherwise; AUPRO up to an FPR of 0.3; name: rightly named among the defects "
-    "that were flagged; s/image with decoding."
+    "anomalous; accuracy, FPR (normal images flagged) and recall (anomalous images flagged) at the method's own "
+    "threshold, which aims at an FPR of 0.05 unless the command says otherwise; AUPRO up to an FPR of 0.3; name: "
+    "rightly named among the defects that were flagged; s/image with decoding."
 )
 
 
@@ -90,10 +91,14 @@ def parts_table(latency: Sequence[Mapping[str, Any]]) -> str:
     timed = [row for row in latency if row.get("parts_s")]
     names = list(dict.fromkeys(name for row in timed for name in row["parts_s"]))
     rows = [
-        [row["method"], *(f"{1000 * row['parts_s'][n]:.1f}" if n in row["parts_s"] else "–" for n in names)]
+        [
+            row["method"],
+            str(row["shots"]),
+            *(f"{1000 * row['parts_s'][n]:.1f}" if n in row["parts_s"] else "–" for n in names),
+        ]
         for row in timed
     ]
-    return markdown(["ms at batch 1", *names], rows) if rows else ""
+    return markdown(["ms at batch 1", "shots", *names], rows) if rows else ""
 
 
 def document(

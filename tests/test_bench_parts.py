@@ -399,8 +399,8 @@ def test_course_out_of_categories(tmp_path: Path) -> None:
     course = make_course(tmp_path / "data", tmp_path / "course", each=3)
     counts = {str(p.relative_to(course)): len(list(p.iterdir())) for p in course.glob("*/*")}
     assert counts == {"train/tile": 5, "train/plate": 5, "test/normal": 6, "test/anomaly": 6}
-    runs = planned(tmp_path / "data", tmp_path / "out", course=course, peer_python="python")
-    assert [run.name for run in runs] == ["synthetic", "plate", "tile", "elpv", "textile", "course", "peers"]
+    runs = planned(tmp_path / "data", course=course, peer_python="python")
+    assert [run.name for run in runs] == ["plate", "tile", "elpv", "textile", "synthetic", "course", "peers"]
 
 
 def test_against_the_baselines() -> None:

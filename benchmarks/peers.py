@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from patchclip import Detector, ImageError, MissingDependencyError
 from patchclip.image import load_image, model_size, resize, to_pixels
-from patchclip.models import load_model
+from patchclip.models import LoadedModel, load_model
 
 from .methods import Prediction, References, Settings, make_detector
 
@@ -139,22 +139,12 @@ class AnomalibWinclip:
     detector: Detector | None = None
 
     def __post_init__(self) -> None:
-        self.module = _anomalib("winclip")
+        self._model = winclip_model(
+            load_model(self.settings.model, self.settings.pretrained), self.settings.object_name
+        )
         self.ours = make_detector(self.settings, recipe="winclip")
-        loaded = load_model(self.settings.model, self.settings.pretrained)  # a copy in fp32: anomalib alters it
-        clip = loaded.clip
-        ours = SimpleNamespace(create_model_and_transforms=lambda *_, **__: (clip, None, None))
-        with (
-            mock.patch.object(self.module, "open_clip", ours),
-            mock.patch.object(self.module, "tokenize", loaded.tokenizer),
-        ):
-            model = self.module.WinClipModel()
-            model.temperature = self.ours.options["temperature"]
-            model._get_window_embeddings = _batch_first_windows(clip.visual)
-            with torch.no_grad():
-                model.to(self.ours.backbone.device).setup(self.settings.object_name)
-        model.class_name = None  # has its text embeddings: a later setup() adds references alone
-        self._model = model.eval()
+        self._model.temperature = self.ours.options["temperature"]
+        self._model.to(self.ours.backbone.device)
         self.notes = {"threshold_source": None}
 
     def fit(self, references: References, *, seed: int) -> None:
@@ -166,6 +156,19 @@ class AnomalibWinclip:
 
     def predict(self, paths: Sequence[Path], *, batch_size: int) -> Iterator[Prediction | ImageError]:
         return _predictions(self._model, self.ours, paths, batch_size, squash=True)
+
+
+def winclip_model(loaded: LoadedModel, object_name: str) -> Any:
+    """anomalib's WinClipModel on these weights, which it alters, with its text embeddings for that object."""
+    module = _anomalib("winclip")
+    ours = SimpleNamespace(create_model_and_transforms=lambda *_, **__: (loaded.clip, None, None))
+    with mock.patch.object(module, "open_clip", ours), mock.patch.object(module, "tokenize", loaded.tokenizer):
+        model = module.WinClipModel()
+        model._get_window_embeddings = _batch_first_windows(loaded.clip.visual)
+        with torch.no_grad():
+            model.setup(object_name)
+    model.class_name = None  # a later setup() adds references alone
+    return model.eval()
 
 
 def _batch_first_windows(visual: Any) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch.nn import functional as F
 
-from benchmarks.speed_bench import Bench, Row, at_most, extra_memory, spread, two
+from benchmarks.speed_bench import Bench, Row, at_most, extra_memory, spread
 from patchclip.bank import FaissBank, PatchBank
 
 
@@ -29,7 +29,8 @@ def bank(bench: Bench) -> Iterator[Row]:
     times = bench.alternate({"own": lambda: stored.nearest(queries), "bare": blocks[best]}, bench.repetitions)
     row = at_most(
         f"bank, 225 queries against {count:,} x 384 fp32, to the bare blocked product with a running minimum",
-        **two(times),
+        times["own"],
+        times["bare"],
         limit=1.25,
     )
     wrong = float((stored.nearest(queries) - (2 - 2 * product(int(best)))).abs().max())

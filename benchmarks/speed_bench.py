@@ -134,10 +134,6 @@ def at_least(what: str, slower: np.ndarray, faster: np.ndarray, limit: float) ->
     return Row(what, f"{ratio:.2f} x", f">= {limit:.2f} x", ratio >= limit, detail)
 
 
-def two(times: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {"own": times["own"], "base": times["bare"]}
-
-
 def synthetic_set(count: int) -> tuple[list[np.ndarray], np.ndarray]:
     """Images of families that training never saw, every second one with a defect; and which those are."""
     rng, images = np.random.default_rng(11), []

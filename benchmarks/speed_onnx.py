@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.speed_bench import Bench, Row, spread, synthetic_set, two
+from benchmarks.speed_bench import Bench, Row, spread, synthetic_set
 from patchclip import Detector, metrics
 from patchclip.image import resize
 
@@ -70,7 +70,7 @@ def onnx(bench: Bench) -> Iterator[Row]:
         {"own": lambda: run(None, exported.ready[:1]), "bare": lambda: detector.predict(exported.images[20])},
         2 * bench.repetitions,
     )
-    ratio, detail = spread(**two(times))
+    ratio, detail = spread(times["own"], times["bare"])
     yield Row("ONNX, time of onnxruntime to that of predict, batch 1", f"{ratio:.2f} x", "told", True, detail)
 
 
@@ -92,7 +92,7 @@ def int8(bench: Bench) -> Iterator[Row]:
         {"own": lambda: rounded(None, exported.ready[:1]), "bare": lambda: whole(None, exported.ready[:1])},
         2 * bench.repetitions,
     )
-    ratio, detail = spread(**two(times))
+    ratio, detail = spread(times["own"], times["bare"])
     size = paths[1].stat().st_size / paths[0].stat().st_size
     yield Row(
         what,

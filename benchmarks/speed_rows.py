@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import torch
 
+from benchmarks.peers import winclip_model
 from benchmarks.speed_banks import bank, coreset, served_by_faiss
-from benchmarks.speed_bench import CPU, LARGE, Bench, Row, at_least, at_most, bare_forward, synthetic_set, two
+from benchmarks.speed_bench import CPU, LARGE, Bench, Row, at_least, at_most, bare_forward, synthetic_set
 from benchmarks.speed_onnx import int8, onnx
 from benchmarks.speed_process import fresh, importing, memory, ready
 from patchclip import Detector, metrics
@@ -36,7 +33,12 @@ def predict(bench: Bench) -> Iterator[Row]:
             clip.encode_image(pixels)
 
     times = bench.alternate({"own": lambda: detector.predict(image), "bare": bare}, 2 * bench.repetitions)
-    yield at_most(f"predict, dense, zero-shot, {LARGE}, batch 1, fp32, to bare encode_image", **two(times), limit=1.10)
+    yield at_most(
+        f"predict, dense, zero-shot, {LARGE}, batch 1, fp32, to bare encode_image",
+        times["own"],
+        times["bare"],
+        limit=1.10,
+    )
 
 
 def stream(bench: Bench) -> Iterator[Row]:
@@ -105,7 +107,9 @@ def winclip(bench: Bench) -> Iterator[Row]:
     with contextlib.suppress(ImportError):
         functions["anomalib"] = _anomalib_winclip(bench, pixels)
     times = bench.alternate(functions, repetitions)
-    row = at_most(f"predict, winclip, {LARGE}, batch 1, fp32, to the windows alone", **two(times), limit=1.1)
+    row = at_most(
+        f"predict, winclip, {LARGE}, batch 1, fp32, to the windows alone", times["own"], times["bare"], limit=1.1
+    )
     yield Row(row.what, row.value, row.target, row.hit, f"{row.detail}; windows at their best chunk, {best}")
     for name, precision, limit in (("own", "fp32", 1.0), ("auto", 'precision="auto"', 0.6)):
         what = f"predict, winclip, {LARGE}, {precision}, to anomalib's WinCLIP in fp32"
@@ -136,27 +140,7 @@ def _window_loop(detector: Detector, pixels: torch.Tensor, chunk: int) -> Callab
 
 
 def _anomalib_winclip(bench: Bench, pixels: torch.Tensor) -> Callable[[], Any]:
-    """anomalib's WinClipModel on the same weights, its windows batch first as open_clip wants them since 2.26."""
-    logging.getLogger("anomalib").setLevel(logging.ERROR)
-    module = importlib.import_module("anomalib.models.image.winclip.torch_model")
-    loaded = load_model(LARGE, bench.large_weights)
-    visual = loaded.clip.visual
-
-    def embed(feature_map: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
-        count = masks.shape[1]
-        index = torch.cat((torch.zeros(1, count, dtype=torch.int64), masks + 1)).T.long()
-        sequences = torch.cat([torch.index_select(feature_map, 1, window) for window in index])
-        tokens = visual.ln_post(visual.transformer(visual.ln_pre(visual.patch_dropout(sequences))))
-        pooled = visual._global_pool(tokens)[0] @ visual.proj
-        return pooled.reshape((count, feature_map.shape[0], -1)).permute(1, 0, 2)
-
-    ours = SimpleNamespace(create_model_and_transforms=lambda *_, **__: (loaded.clip, None, None))
-    with mock.patch.object(module, "open_clip", ours), mock.patch.object(module, "tokenize", loaded.tokenizer):
-        model = module.WinClipModel()
-        model._get_window_embeddings = embed
-        with torch.no_grad():
-            model.setup("surface")
-    model.eval()
+    model = winclip_model(load_model(LARGE, bench.large_weights), "surface")
 
     def run() -> None:
         with torch.inference_mode():

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import warnings
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -81,7 +80,7 @@ def main() -> None:
     args = parser.parse_args()
     products = normal_images(args.products, 2)
     descriptors.CONSTANTS.write_text(json.dumps(measure_whitening(products)) + "\n")
-    config_file = Path(ASSETS / "tiny" / "open_clip_config.json")
+    config_file = ASSETS / "tiny" / "open_clip_config.json"
     config = json.loads(config_file.read_text())
     about = config["patchclip"]
     about["threshold"] = measure_threshold(products, args.rate)

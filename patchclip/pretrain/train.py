@@ -167,7 +167,7 @@ def _run(settings: Settings, checkpoint: Path, ranks: int, rank: int) -> Path:
             with open(log, "a") as file:
                 file.write(json.dumps(row) + "\n")
             tqdm.write(json.dumps(row))
-            release(average, settings.out / "release", row)
+            release(average, settings.out, row)
             partial = checkpoint.with_suffix(".partial")  # last: what is resumed from has been released
             torch.save(state, partial)
             os.replace(partial, checkpoint)
@@ -175,10 +175,11 @@ def _run(settings: Settings, checkpoint: Path, ranks: int, rank: int) -> Path:
     return settings.out / "release"
 
 
-def release(objective: Objective, folder: Path, row: dict) -> None:
-    """Write the averaged weights as an open_clip folder; its temperature is the one the dense head was trained at."""
+def release(objective: Objective, out: Path, row: dict) -> None:
+    """Write the averaged weights as the open_clip folder out/release: a generation that is named as `out` is, with the
+    temperature that the dense head was trained at."""
     about = {
-        "generation": "tiny-6",
+        "generation": out.resolve().name,
         "dense_attention": DENSE_ATTENTION,
         "bank_layers": list(BANK_LAYERS),
         "scales": [1],
@@ -186,7 +187,7 @@ def release(objective: Objective, folder: Path, row: dict) -> None:
         "temperature": round(1 / float(objective.dense_scale.exp().clamp(max=100)), 5),
         "images_seen": row["images"],
     }
-    write_release(objective.model, folder, about)
+    write_release(objective.model, out / "release", about)
 
 
 def _optimizers(objective: nn.Module, settings: Settings) -> list[torch.optim.Optimizer]:

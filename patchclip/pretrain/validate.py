@@ -17,6 +17,9 @@ from .model import encode_window
 
 _SEED = 77_000
 
+#: As of a detector by default.
+_OBJECT = "surface"
+
 
 @dataclass(frozen=True)
 class ValidationSet:
@@ -24,18 +27,16 @@ class ValidationSet:
 
     Attributes:
         pixels: (N, 3, 224, 224) uint8; coverage: (N, 14, 14) float32; kinds: (N,) int64, -1 for flawless.
-        names: a word for each.
     """
 
     pixels: torch.Tensor
     coverage: torch.Tensor
     kinds: np.ndarray
-    names: list[str]
 
 
 def make_validation(count: int, side: int = 224) -> ValidationSet:
     """Seeded; the same at every call."""
-    images, masks, kinds, names = [], [], [], []
+    images, masks, kinds = [], [], []
     for index in range(count):
         rng = np.random.default_rng([_SEED, index])
         surface = sample_surface(rng, HELD_OUT)
@@ -51,18 +52,15 @@ def make_validation(count: int, side: int = 224) -> ValidationSet:
             kinds.append(-1)
         images.append(image)
         masks.append(mask)
-        names.append(surface.name)
     if not images:
-        return ValidationSet(torch.empty(0, 3, side, side), torch.empty(0, side // 16, side // 16), np.array([]), [])
+        return ValidationSet(torch.empty(0, 3, side, side), torch.empty(0, side // 16, side // 16), np.array([]))
     coverage = F.avg_pool2d(torch.from_numpy(np.stack(masks)).float()[:, None], 16)[:, 0]
     pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
-    return ValidationSet(pixels, coverage, np.array(kinds), names)
+    return ValidationSet(pixels, coverage, np.array(kinds))
 
 
 @torch.inference_mode()
-def validate(
-    model: open_clip.CLIP, tokenizer: open_clip.SimpleTokenizer, data: ValidationSet, object_name: str = "surface"
-) -> dict[str, float]:
+def validate(model: open_clip.CLIP, tokenizer: open_clip.SimpleTokenizer, data: ValidationSet) -> dict[str, float]:
     """Zero-shot figures with the prompts of inference, on the CPU.
 
     Returns:
@@ -73,11 +71,11 @@ def validate(
         return F.normalize(run_text(model, tokenizer(sentences)).float(), dim=-1).mean(0)
 
     states = [
-        embed(prompts.compose(states, prompts.TEMPLATES, object_name))
+        embed(prompts.compose(states, prompts.TEMPLATES, _OBJECT))
         for states in (prompts.NORMAL_STATES, prompts.ANOMALOUS_STATES)
     ]
     normal, anomalous = F.normalize(torch.stack(states), dim=-1)
-    names = torch.stack([embed(prompts.defect_prompts(prompts.DEFAULT_DEFECTS[kind], object_name)) for kind in KINDS])
+    names = torch.stack([embed(prompts.defect_prompts(prompts.DEFAULT_DEFECTS[kind], _OBJECT)) for kind in KINDS])
     names = F.normalize(names, dim=-1)
     mean = torch.tensor(open_clip.OPENAI_DATASET_MEAN).view(1, 3, 1, 1)
     std = torch.tensor(open_clip.OPENAI_DATASET_STD).view(1, 3, 1, 1)

@@ -100,11 +100,11 @@ class Canvas:
         """A filled polygon, points (K, 2)."""
         cv2.fillPoly(self.pixels, [fixed_point(points, self.scale)], value, cv2.LINE_AA, _FIXED_POINT_BITS)
 
-    def outline(self, points: np.ndarray, width: float, closed: bool = True) -> None:
+    def outline(self, points: np.ndarray, width: float) -> None:
         """The border of a polygon."""
         thickness = max(1, round(width * self.scale))
         fixed = [fixed_point(points, self.scale)]
-        cv2.polylines(self.pixels, fixed, closed, 255, thickness, cv2.LINE_AA, _FIXED_POINT_BITS)
+        cv2.polylines(self.pixels, fixed, True, 255, thickness, cv2.LINE_AA, _FIXED_POINT_BITS)
 
     def disc(self, centre: np.ndarray, radius: float, value: int = 255, width: float | None = None) -> None:
         """A filled circle, or a ring of that width."""

@@ -223,17 +223,13 @@ def _latency(latency: Sequence[Mapping[str, Any]], colours: Mapping[str, str]) -
             for row in timed
         )
         bars = f'<h3>One image</h3><div class="legend">{legend}</div><table><tbody>{lines}</tbody></table>'
-    head = "method", "shots", "batch", "median ms", "p95 ms", "images/s", "bare forward ms", "ratio", "peak MB", "runs"
     rows = "".join(
         f'<tr><td><span class="chip" style="background:{colours[row["method"]]}"></span>'
-        f"{escape(row['method'])}</td><td>{row['shots']}</td><td>{row['batch']}</td>"
-        f"<td>{1000 * row['median_s']:.1f}</td>"
-        f"<td>{1000 * row['p95_s']:.1f}</td><td>{row['images_per_second']:.1f}</td>"
-        f"<td>{1000 * row['bare_forward_s']:.1f}</td><td>{row['ratio']:.2f}</td><td>{row['peak_memory_mb']:.0f}</td>"
-        f"<td>{row['repetitions']}</td></tr>"
+        + "</td><td>".join(map(escape, tables.latency_cells(row)))
+        + "</td></tr>"
         for row in latency
     )
-    heads = "".join(f"<th>{text}</th>" for text in head)
+    heads = "".join(f"<th>{text}</th>" for text in tables.LATENCY_HEAD)
     note = (
         "Whole predictions from files, decoding included, in turn with the bare forward of the same network at its own "
         "size and precision."

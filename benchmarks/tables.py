@@ -65,25 +65,29 @@ LEGEND = (
 )
 
 
+LATENCY_HEAD = ["method", "shots", "batch", "median ms", "p95 ms", "images/s"]
+LATENCY_HEAD += ["bare forward ms", "ratio", "peak MB", "runs"]
+
+
+def latency_cells(row: Mapping[str, Any]) -> list[str]:
+    """Under `LATENCY_HEAD`."""
+    return [
+        row["method"],
+        str(row["shots"]),
+        str(row["batch"]),
+        f"{1000 * row['median_s']:.1f}",
+        f"{1000 * row['p95_s']:.1f}",
+        f"{row['images_per_second']:.1f}",
+        f"{1000 * row['bare_forward_s']:.1f}",
+        f"{row['ratio']:.2f}",
+        f"{row['peak_memory_mb']:.0f}",
+        str(row["repetitions"]),
+    ]
+
+
 def latency_table(latency: Sequence[Mapping[str, Any]]) -> str:
     """One row for each method and batch size."""
-    rows = [
-        [
-            row["method"],
-            str(row["shots"]),
-            str(row["batch"]),
-            f"{1000 * row['median_s']:.1f}",
-            f"{1000 * row['p95_s']:.1f}",
-            f"{row['images_per_second']:.1f}",
-            f"{1000 * row['bare_forward_s']:.1f}",
-            f"{row['ratio']:.2f}",
-            f"{row['peak_memory_mb']:.0f}",
-            str(row["repetitions"]),
-        ]
-        for row in latency
-    ]
-    head = "method", "shots", "batch", "median ms", "p95 ms", "images/s", "bare forward ms", "ratio", "peak MB", "runs"
-    return markdown(head, rows)
+    return markdown(LATENCY_HEAD, [latency_cells(row) for row in latency])
 
 
 def parts_table(latency: Sequence[Mapping[str, Any]]) -> str:

@@ -64,7 +64,7 @@ def synthetic_anomalies(image: np.ndarray, rng: np.random.Generator) -> list[np.
 
 @dataclass
 class _Embedder:
-    """Unit image embeddings, the whole image squashed to the model's square as CLIP's are."""
+    """Unit image embeddings, the whole image squashed to the model's square, so that no part of it is cut off."""
 
     backbone: Backbone
     batch_size: int

@@ -72,7 +72,7 @@ def commit() -> str | None:
 
 
 def code_sha256() -> str:
-    """Of everything that can change a figure: the package without its training, its assets, the measuring."""
+    """Of everything that can change a figure: the package (but its training), its assets and the files that measure."""
     package = [file for file in ROOT.glob("patchclip/**/*.py") if file.parent.name != "pretrain"]
     own = [ROOT / "benchmarks" / f"{name}.py" for name in _MEASURING]
     digest = hashlib.sha256()

@@ -153,7 +153,7 @@ def summarise(units: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Means over seeds of each category, method and number of shots, and over the categories of each data set.
 
     Args:
-        units: with "row" and "replicates", of `units.run_task`, and "asked", the shots that were asked for.
+        units: with "row" and "replicates", of `units.run_task`, and "asked", of its `Task`.
 
     Returns:
         Rows with dataset, category ("mean" over several, where all of them have figures for the shots that were asked
@@ -169,7 +169,8 @@ def summarise(units: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     for (dataset, category, method, shots), members in groups.items():
         values = {name: np.stack([unit["replicates"][name] for unit in members]) for name in METRICS}  # (seeds, 1 + R)
         rows.append(_summary_row(members, dataset, category, method, shots, values))
-        averages.setdefault((dataset, method, members[0]["asked"]), []).append((members, values))
+        for asked in members[0]["asked"]:
+            averages.setdefault((dataset, method, asked), []).append((members, values))
     own = list(rows)
     for (dataset, method, asked), parts in averages.items():
         categories = {row["category"] for row in own if row["dataset"] == dataset}

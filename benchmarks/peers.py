@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from patchclip import Detector, ImageError, MissingDependencyError
 from patchclip.image import load_image, model_size, resize, to_pixels
-from patchclip.models import LoadedModel, load_model
+from patchclip.models import load_model
 
 from .methods import Prediction, References, Settings, make_detector
 
@@ -139,9 +139,8 @@ class AnomalibWinclip:
     detector: Detector | None = None
 
     def __post_init__(self) -> None:
-        self._model = winclip_model(
-            load_model(self.settings.model, self.settings.pretrained), self.settings.object_name
-        )
+        own = self.settings
+        self._model = winclip_model(own.model, own.pretrained, own.object_name)
         self.ours = make_detector(self.settings, recipe="winclip")
         self._model.temperature = self.ours.options["temperature"]
         self._model.to(self.ours.backbone.device)
@@ -158,9 +157,10 @@ class AnomalibWinclip:
         return _predictions(self._model, self.ours, paths, batch_size, squash=True)
 
 
-def winclip_model(loaded: LoadedModel, object_name: str) -> Any:
-    """anomalib's WinClipModel on these weights, which it alters, with its text embeddings for that object."""
+def winclip_model(name: str, pretrained: str | None, object_name: str) -> Any:
+    """anomalib's WinClipModel on a copy of these weights in float32, with its text embeddings for that object."""
     module = _anomalib("winclip")
+    loaded = load_model(name, pretrained)
     ours = SimpleNamespace(create_model_and_transforms=lambda *_, **__: (loaded.clip, None, None))
     with mock.patch.object(module, "open_clip", ours), mock.patch.object(module, "tokenize", loaded.tokenizer):
         model = module.WinClipModel()

@@ -18,13 +18,18 @@ from .methods import METHODS, References
 
 @dataclass(frozen=True)
 class Task:
-    """What to measure. `shots`: references of each class, 0 for none; `asked`: what was asked for, "all" perhaps."""
+    """What to measure.
+
+    Attributes:
+        shots: references of each class, 0 for none.
+        asked: the numbers, or "all", that came to it.
+    """
 
     category: Category
     method: str
     shots: int
     seed: int
-    asked: int | str
+    asked: tuple[int | str, ...]
 
     @property
     def title(self) -> str:
@@ -48,21 +53,25 @@ def plan(
     tasks, problems = [], []
     for category in categories:
         most = max((len(paths) for paths in category.references.values()), default=0)
-        asked: dict[int, int | str] = {most if count == "all" else int(count): count for count in shots}
+        asked = {count: most if count == "all" else int(count) for count in shots}
         if category.layout == "course":
-            asked = {0: 0, most: "all"}
+            asked = {0: 0, "all": most}
         for name in methods or defaults(category):
             entry = METHODS[name]
-            counts: dict[int, int | str] = {0: 0} if entry.zero_shot and (0 in asked or not entry.few_shot) else {}
-            if entry.few_shot:
-                counts |= {min(n, most): asked[n] for n in sorted(asked, reverse=True) if n > 0 and most > 0}
+            counts: dict[int, list[int | str]] = {}
+            if entry.zero_shot and (0 in asked or not entry.few_shot):
+                counts[0] = [0]
+            for what, count in asked.items():
+                if entry.few_shot and count > 0 and most > 0:
+                    counts.setdefault(min(count, most), []).append(what)
             if not counts:
                 reason = "there are no normal images to fit on" if most == 0 else "it needs --shots above 0"
                 problems.append(f"{category.dataset}/{category.name}: {name} left out, {reason}")
             for count in sorted(counts):
                 same = count == 0 or (count == most and not entry.random)
-                tasks += [Task(category, name, count, seed, counts[count]) for seed in range(1 if same else seeds)]
-        for count in sorted(asked):
+                for seed in range(1 if same else seeds):
+                    tasks.append(Task(category, name, count, seed, tuple(counts[count])))
+        for count in sorted(set(asked.values())):
             if count > most > 0:
                 problems.append(f"{category.dataset}/{category.name}: {count} references asked for, {most} there")
     return tasks, problems

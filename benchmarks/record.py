@@ -33,8 +33,9 @@ RESULTS = ROOT / "benchmarks" / "RESULTS.md"
 _INTRO = """\
 # Results
 
-Measured by `python benchmarks/record.py`; nothing in this file is written by hand. Nothing was tuned on these images,
-but for one idea that was dropped: the embedded model has seen drawn surfaces and free photographs, with drawn defects.
+Measured by `python benchmarks/record.py`; nothing in this file is written by hand. The embedded model has seen drawn
+surfaces and free photographs, with drawn defects. Nothing was tuned on these images, except that one idea, later
+dropped, was looked at on one of the sets.
 
 `dense` is patchclip zero-shot, `dense+bank` patchclip by default once fitted; all other methods are there to compare.
 `random-vit` is a network of the same shape with random weights, `texture` a fixed descriptor without any learning,

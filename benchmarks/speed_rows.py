@@ -18,7 +18,6 @@ from benchmarks.speed_process import fresh, importing, memory, ready
 from patchclip import Detector, metrics
 from patchclip.backbone import default_precision
 from patchclip.image import resize, to_pixels
-from patchclip.models import load_model
 from patchclip.windows import window_indices
 
 
@@ -140,7 +139,7 @@ def _window_loop(detector: Detector, pixels: torch.Tensor, chunk: int) -> Callab
 
 
 def _anomalib_winclip(bench: Bench, pixels: torch.Tensor) -> Callable[[], Any]:
-    model = winclip_model(load_model(LARGE, bench.large_weights), "surface")
+    model = winclip_model(LARGE, bench.large_weights, "surface")
 
     def run() -> None:
         with torch.inference_mode():

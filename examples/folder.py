@@ -16,6 +16,9 @@ from pathlib import Path
 from patchclip import Detector, PatchclipError
 from patchclip.layouts import images_in
 
+BOXES = "boxes left top right bottom"
+COLUMNS = ("image", "verdict", "score", "threshold", "threshold_source", "defect", BOXES, "fault")
+
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -23,9 +26,12 @@ def parse_arguments() -> argparse.Namespace:
     known = parser.add_mutually_exclusive_group()
     known.add_argument("--normals", type=Path, help="fit to the images in this folder, known to be good (few-shot)")
     known.add_argument("--detector", type=Path, help="take the detector that an earlier run left in its --out")
-    parser.add_argument("--object", default="surface", help="what the images show, in a word (not with --detector)")
+    parser.add_argument("--object", help="what the images show, in a word (default: surface)")
     parser.add_argument("--out", type=Path, default=Path("verdicts"), help="folder to write to (default: %(default)s)")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.detector and args.object:
+        parser.error("--object: the detector of --detector has its own")
+    return args
 
 
 def inspect(args: argparse.Namespace) -> Counter[str]:
@@ -34,24 +40,27 @@ def inspect(args: argparse.Namespace) -> Counter[str]:
     if args.detector:
         detector = Detector.load(args.detector)
     else:
-        detector = Detector(object_name=args.object)
+        detector = Detector(object_name=args.object or "surface")
         if args.normals:
             detector.fit(images_in(args.normals))
     (args.out / "overlays").mkdir(parents=True, exist_ok=True)
+    for old in (args.out / "overlays").glob("*.overlay.png"):
+        old.unlink()
     detector.save(args.out / "detector.safetensors")
     verdicts: Counter[str] = Counter()
     with open(args.out / "verdicts.csv", "w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
-        table.writerow(["image", "verdict", "score", "threshold", "defect", "boxes left top right bottom", "fault"])
+        table.writerow(COLUMNS)
         for path, result in zip(paths, detector.predict_batch(paths, errors="return"), strict=True):
             if isinstance(result, PatchclipError):
-                verdict, values = "unreadable", ["", "", "", "", str(result)]
+                verdict, values = "unreadable", [*[""] * 5, str(result)]
             else:
                 verdict = "anomalous" if result.is_anomalous else "normal"
                 boxes = "; ".join(" ".join(map(str, region.box_xyxy)) for region in result.regions)
-                values = [f"{result.score:.4f}", f"{result.threshold:.4f}", result.defect or "", boxes, ""]
+                values = [f"{result.score:.4f}", f"{result.threshold:.4f}", result.threshold_source]
+                values += [result.defect or "", boxes, ""]
                 if result.is_anomalous:
-                    result.overlay().save(args.out / "overlays" / f"{path.name}.png")
+                    result.overlay().save(args.out / "overlays" / f"{path.name}.overlay.png")
             table.writerow([path.name, verdict, *values])
             verdicts[verdict] += 1
     return verdicts

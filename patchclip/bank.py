@@ -14,6 +14,7 @@ import torch
 from tqdm import tqdm
 
 from .errors import MissingDependencyError
+from .pipeline import hidden
 
 #: Rows of one image: bank name -> slice, of its class's banks.
 Rows = dict[str, slice]
@@ -79,7 +80,7 @@ class PatchBank:
 
         Args:
             count: size of the subset; at least the number of vectors keeps all.
-            progress: show a bar on a terminal.
+            progress: show a bar on a terminal or in a notebook.
 
         Returns:
             (count,) int64, ascending.
@@ -95,7 +96,7 @@ class PatchBank:
         current = int(torch.randint(total, (1,), generator=generator))
         chosen = [current]
         farthest = torch.full((total,), float("inf"), device=points.device)
-        for _ in tqdm(range(count - 1), "coreset", disable=None if progress else True, leave=False):
+        for _ in tqdm(range(count - 1), "coreset", disable=hidden(progress), leave=False):
             distance = torch.addmv(squares, points, points[current], alpha=-2) + squares[current]
             farthest = torch.minimum(farthest, distance)
             farthest[current] = float("-inf")

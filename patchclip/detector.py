@@ -23,10 +23,10 @@ from .descriptors import texture_constants
 from .errors import ImageError
 from .features import Extractor, Features
 from .fitting import Normal, as_groups, gather
-from .heatmap import find_blobs, separate_heatmaps
+from .heatmap import find_blobs, half_way, separate_heatmaps
 from .image import ImageLike, fingerprint, load_image, own_copy, refuse_single
 from .options import CUES, check_options, options_in_force
-from .pipeline import Failed, ordered_map, trim_memory
+from .pipeline import Failed, hidden, ordered_map, trim_memory
 from .result import Region, Result
 from .threshold import Threshold, from_normal_scores, images_needed
 
@@ -123,6 +123,7 @@ class Detector:
         #: with several classes: the level of each one's normal images, where its heatmaps are one half
         self.levels_: tuple[float, ...] = ()
         self._fingerprints: list[str] = []  # of the images it was fitted with
+        self._image_hw: tuple[int, int] | None = None  # their size, where they have one
         moving = ("prompts", "states", "templates", "scales", "temperature", "dense_attention", "image_size", "tile")
         moved = any(options[name] is not None for name in moving) or smoothing != _SMOOTHING
         if "threshold" in loaded.about and recipe == "dense" and not moved:
@@ -141,7 +142,7 @@ class Detector:
     @threshold.setter
     def threshold(self, value: float) -> None:
         if not isinstance(value, Real) or not 0 <= value <= 1:
-            raise ValueError(f"expected a threshold between 0 and 1, got {value!r}")
+            raise ValueError(f"expected a number between 0 and 1 as threshold, got {value!r}")
         self._threshold = Threshold(float(value), "user")
 
     @property
@@ -172,7 +173,8 @@ class Detector:
 
         Args:
             images: normal images, or a mapping of class -> normal images of it. One works, but the threshold is a rough
-                guess then.
+                guess then. All classes share the text of `object_name`.
+            progress: show a bar on a terminal or in a notebook.
 
         Returns:
             self.
@@ -186,16 +188,18 @@ class Detector:
         if set(self.options["cues"]) == {"text"}:
             raise ValueError(f"nothing to fit with cues={self.options['cues']}: add some of {CUES[1:]}")
         groups = as_groups(images)
-        before = self.memory_, self.weights_, self.levels_, self._fingerprints
+        before = self.memory_, self.weights_, self.levels_, self._fingerprints, self._image_hw
         try:
             self.memory_, normals, self._fingerprints = gather(self._extractor, groups, progress=progress)
+            sizes = {own.size_hw for own in normals}
+            self._image_hw = sizes.pop() if len(sizes) == 1 else None
             scores = np.array(self._weigh(normals))
             rate, left_out = self.options["max_false_positive_rate"], np.array([bool(own.rows) for own in normals])
             if left_out.sum() >= images_needed(rate):
                 scores = scores[left_out]  # without variations of the only image of a class, which vary less
             self._set_threshold(scores, rate, "fit", min(sum(map(len, groups.values())), len(scores)))
         except BaseException:
-            self.memory_, self.weights_, self.levels_, self._fingerprints = before
+            self.memory_, self.weights_, self.levels_, self._fingerprints, self._image_hw = before
             raise
         return self
 
@@ -331,7 +335,7 @@ class Detector:
         total = len(images) if isinstance(images, Sized) else None
         loaded = ordered_map(self._try_load, map(own_copy, images), ahead=2 * batch_size)
         untrimmed = 0
-        with tqdm(total=total, desc="predict", unit="img", disable=None if progress else True, leave=False) as bar:
+        with tqdm(total=total, desc="predict", unit="img", disable=hidden(progress), leave=False) as bar:
             while batch := list(islice(loaded, batch_size)):
                 usable = [pair for pair in batch if not isinstance(pair, (ImageError, Failed))]
                 results = iter(self._results([image for image, _ in usable], [small for _, small in usable]))
@@ -377,9 +381,13 @@ class Detector:
                 heatmaps, [cue_maps[index] for index in indices], [features[index] for index in indices]
             )
             for index, heatmap, score in zip(indices, heatmaps, scores, strict=True):
-                regions = self._regions(heatmap, features[index].dense[0]) if score > self.threshold else ()
+                flagged, level = score > self.threshold, self.threshold
+                if self.options["recipe"] == "winclip":  # whose score has another scale than its heatmap
+                    level = half_way(heatmap.cpu().numpy()) if flagged else float("inf")
+                regions = self._regions(heatmap, level, features[index].dense[0]) if flagged else ()
                 name = self.memory_.classes[numbers[index]] if self.memory_ else None
-                results[index] = Result(score, self.threshold, regions, name, heatmap, images[index])
+                threshold = (self.threshold, self.threshold_source)
+                results[index] = Result(score, *threshold, regions, name, heatmap, images[index], level)
         return [results[index] for index in range(len(images))]
 
     def _cue_maps(
@@ -419,10 +427,10 @@ class Detector:
             for cues, single in zip(maps, features, strict=True)
         ]
 
-    def _regions(self, heatmap: torch.Tensor, dense: torch.Tensor) -> tuple[Region, ...]:
-        """Pieces that lie above the threshold and stand out, each named by the mean of its tokens."""
+    def _regions(self, heatmap: torch.Tensor, level: float, dense: torch.Tensor) -> tuple[Region, ...]:
+        """Pieces that lie above the level and stand out, each named by the mean of its tokens."""
         regions = []
-        for blob in find_blobs(heatmap.cpu().numpy(), self.threshold, (dense.shape[0], dense.shape[1])):
+        for blob in find_blobs(heatmap.cpu().numpy(), level, (dense.shape[0], dense.shape[1])):
             name, confidence = self._extractor.name(dense[torch.from_numpy(blob.cells)].mean(0))
             regions.append(Region(blob.box_xyxy, blob.area_px, blob.score, name, confidence))
         return tuple(regions)
@@ -483,7 +491,8 @@ class Detector:
 
         Args:
             image_hw: (H, W) of the images, and of the heatmaps; h and w are what `predict` would resize them to.
-                None is the model's own square, which needs no resizing.
+                None is the size of the images that it was fitted with, or where they have several, or before `fit`,
+                the model's own square: images of other proportions have other heatmaps there, so a warning says so.
             int8_images: some normal images (20 will do) to set the ranges by, for a static int8 network: the file is
                 half as large and no slower, heatmaps move by some hundredths (`calibrate` again on its scores).
 

@@ -56,11 +56,17 @@ def export_onnx(
         and len(image_hw) == 2
         and all(isinstance(side, Integral) and int(side) >= 1 for side in image_hw)
     ):
-        raise ValueError(f"expected image_hw to be (height, width) in pixels, got {image_hw!r}")
+        raise ValueError(f"expected image_hw to be (height, width), two whole numbers of pixels, got {image_hw!r}")
     if image_hw is None:
         patch = detector.backbone.patch
         side = max(1, round(own["image_size"] / patch)) * patch
-        image_hw = (side, side)
+        image_hw = detector._image_hw or (side, side)
+        if detector.memory_ is not None and detector._image_hw is None:
+            warnings.warn(
+                f"exported for images of {side} x {side}, for those it was fitted with have several sizes: pass "
+                "image_hw=(height, width), or what has other proportions has other scores",
+                stacklevel=3,
+            )
     image_hw = (int(image_hw[0]), int(image_hw[1]))
     _require_onnx(int8_images is not None)
     place = writable_place(path)

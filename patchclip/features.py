@@ -86,8 +86,11 @@ class Extractor:
         groups: dict[tuple[tuple[int, int], tuple[int, int]], list[int]] = defaultdict(list)
         for index, image in enumerate(images):
             groups[self.plan(image.shape[:2])].append(index)
+        parts = []
+        for (_, tiles_hw), indices in groups.items():  # the tiles of one image are many already
+            parts += [(tiles_hw, indices)] if tiles_hw == (1, 1) else [(tiles_hw, [index]) for index in indices]
         out: dict[int, Features] = {}
-        for (_, tiles_hw), indices in groups.items():
+        for tiles_hw, indices in parts:
             pixels = to_pixels([resized[index] for index in indices], backbone.mean, backbone.std)
             if options["recipe"] == "winclip":
                 batch = extract_winclip(

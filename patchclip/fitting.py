@@ -12,6 +12,7 @@ from tqdm import tqdm
 from .bank import Memory, Rows, build_banks
 from .features import Extractor, Features
 from .image import ImageLike, augmented, calibration_views, fingerprint, load_image, own_copy, refuse_single
+from .pipeline import hidden
 from .threshold import images_needed
 
 #: Leave-one-out looks at about so many normal images at most, or at as many as the false-positive rate takes, spread
@@ -72,7 +73,7 @@ def gather(
     total = sum(len(group) for group in groups.values())
     wanted = min(total, max(_LEFT_OUT_AT_MOST, images_needed(options["max_false_positive_rate"])))
     banks, normals, fingerprints = [], [], []
-    with tqdm(total=total, desc="fit", unit="img", disable=None if progress else True, leave=False) as bar:
+    with tqdm(total=total, desc="fit", unit="img", disable=hidden(progress), leave=False) as bar:
         for number, group in enumerate(groups.values()):
             count = -(-wanted * len(group) // total)  # a class's share, rounded up
             left_out = set(np.linspace(0, len(group) - 1, count).round().astype(int))

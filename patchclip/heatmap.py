@@ -76,6 +76,11 @@ class Blob:
     cells: np.ndarray
 
 
+def half_way(heatmap: np.ndarray) -> float:
+    """From the median of (H, W) to its maximum."""
+    return 0.5 * (float(np.median(heatmap)) + float(heatmap.max()))
+
+
 def find_blobs(heatmap: np.ndarray, threshold: float, grid_hw: tuple[int, int]) -> list[Blob]:
     """Connected components (8-neighbourhood) of the heatmap where it lies above the threshold and stands out: at least
     a quarter of the way from its median to its maximum. Highest first.

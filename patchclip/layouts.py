@@ -86,8 +86,9 @@ def images_in(folder: Path) -> list[Path]:
         ValueError: no folder, or none in it.
     """
     if not folder.is_dir():
-        raise ValueError(f"{folder} is no folder")
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+        raise ValueError(f"{folder} is no folder: name a folder of images")
+    files = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    found = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
     if not found:
         raise ValueError(f"{folder} has no images ({', '.join(IMAGE_SUFFIXES)})")
     return found

@@ -134,13 +134,20 @@ def _one(mask: str | None) -> tuple[str, ...]:
 
 
 def _merged(lines: Iterable[_Line], source: Path) -> list[_Line]:
-    """One line for each image, with all its masks."""
+    """One line for each image, with all its masks; where they name several defects, with none."""
     merged: dict[str, _Line] = {}
     for line in lines:
-        before = merged.get(line.path, replace(line, masks=()))
-        if replace(line, masks=()) != replace(before, masks=()):
-            raise DatasetError(f"{source}: the lines of {line.path} contradict each other: {before} and {line}")
-        merged[line.path] = replace(line, masks=tuple(dict.fromkeys((*before.masks, *line.masks))))
+        before = merged.setdefault(line.path, line)
+        agree = {
+            "label": _label(before, source) == _label(line, source),
+            "split": before.split.lower() == line.split.lower(),
+            "category": before.category == line.category,
+        }
+        if not all(agree.values()):
+            odd = ", ".join(name for name, same in agree.items() if not same)
+            raise DatasetError(f"{source}: the lines of {line.path} differ in {odd}: make them agree, or keep one")
+        masks = tuple(dict.fromkeys((*before.masks, *line.masks)))
+        merged[line.path] = replace(before, masks=masks, defect=line.defect if line.defect == before.defect else "")
     return list(merged.values())
 
 

@@ -66,8 +66,8 @@ def check_options(options: Mapping[str, Any]) -> None:
         "smoothing": ("from 0 to 16 tokens", lambda v: 0 <= v <= 16),
         "object_name": ("a word", lambda v: bool(v.strip())),
         "max_false_positive_rate": ("between 0 and 1", lambda v: 0 < v < 1),
-        "scales": ("whole numbers of 0 or more", lambda v: _are_whole(v) and min(v) >= 0),
-        "layers": ("whole numbers", _are_whole),
+        "scales": ("one or more whole numbers of 0 or more", lambda v: _are_whole(v) and min(v) >= 0),
+        "layers": ("one or more whole numbers", _are_whole),
     }
     for name, (words, valid) in ranges.items():
         if options[name] is None and name in _MODELS_OWN:
@@ -116,6 +116,8 @@ def options_in_force(options: Mapping[str, Any], backbone: Backbone) -> dict[str
     about, depth = backbone.model.about, backbone.depth
     dense = options["recipe"] == "dense"
     cues = about.get("cues", CLIP_CUES) if dense else CLIP_CUES
+    if not dense and backbone.model.clip.visual.pool_type != "tok":
+        raise ValueError(f'recipe "winclip" needs a model that reads [CLS], not {options["model"]!r}: use "dense"')
     layers = options["layers"] or about.get("bank_layers", sorted({max(1, depth // 2), max(1, 3 * depth // 4)}))
     if not all(1 <= layer <= depth for layer in layers):
         raise ValueError(f"expected layers between 1 and {depth} for {options['model']!r}, got {tuple(layers)}")

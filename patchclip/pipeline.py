@@ -1,4 +1,4 @@
-"""Work ahead in threads, in order, with a bound on what waits."""
+"""Long work: ahead in threads, in order, with a bound on what waits; whether its progress shows; memory given back."""
 
 from __future__ import annotations
 
@@ -48,6 +48,13 @@ def ordered_map(function: Callable[[Item], Out], items: Iterable[Item], *, ahead
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def hidden(progress: bool) -> bool | None:
+    """For tqdm's `disable`: a bar on a terminal or in a notebook, none in a pipe."""
+    if not progress:
+        return True
+    return False if "ipykernel" in sys.modules else None
 
 
 def trim_memory() -> None:

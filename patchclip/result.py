@@ -39,17 +39,21 @@ class Result:
 
     Attributes:
         score: in [0, 1], higher = more anomalous. Recipe "dense": the heatmap's maximum.
-        threshold: scores above it are anomalous.
-        regions: pieces that lie above the threshold and stand out, strongest first; empty for a normal image.
+        threshold: scores above it are anomalous; threshold_source: see `Detector`.
+        regions: pieces that lie above the threshold and stand out, strongest first; empty for a normal image. The score
+            of recipe "winclip" has another scale than its heatmap: there, pieces above half of the way from the
+            heatmap's median to its maximum.
         class_name: the class whose normal images are nearest, when fitted with classes; else None.
     """
 
     score: float
     threshold: float
+    threshold_source: str
     regions: tuple[Region, ...]
     class_name: str | None
     _heatmap: torch.Tensor = field(repr=False)
     _image: np.ndarray = field(repr=False)
+    _level: float = field(repr=False)  # of the heatmap, where regions begin
 
     @cached_property
     def heatmap(self) -> np.ndarray:
@@ -72,8 +76,8 @@ class Result:
     def overlay(self, *, max_side: int = 1024) -> Image.Image:
         """The image with the heatmap over it and a labelled box around each region.
 
-        Colours are on a fixed scale anchored to the threshold (`viz.colour_level`): what is well below it stays as it
-        is.
+        Colours are on a fixed scale anchored to the threshold (`viz.colour_level`), or with recipe "winclip" to where
+        regions begin: what is well below it stays as it is.
 
         Args:
             max_side: the picture is shrunk so that its longer side has at most so many pixels.
@@ -81,13 +85,14 @@ class Result:
         from . import viz
 
         labels = [(region.box_xyxy, f"{region.defect or 'anomaly'} {region.score:.2f}") for region in self.regions]
-        return viz.overlay(self._image, self.heatmap, self.threshold, labels, max_side=max_side)
+        return viz.overlay(self._image, self.heatmap, self._level, labels, max_side=max_side)
 
     def to_dict(self) -> dict[str, Any]:
         """All but the heatmap, ready for json.dumps."""
         return {
             "score": self.score,
             "threshold": self.threshold,
+            "threshold_source": self.threshold_source,
             "is_anomalous": self.is_anomalous,
             "defect": self.defect,
             "class_name": self.class_name,

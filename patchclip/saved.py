@@ -32,6 +32,7 @@ def save_detector(detector: Detector, path: str | os.PathLike[str]) -> None:
         "cue_weights": detector.weights_,
         "class_levels": detector.levels_,
         "fingerprints": detector._fingerprints,
+        "image_hw": detector._image_hw,
         "threshold": [threshold.value, threshold.source, threshold.guaranteed],
     }
     store.save(path, memory.tensors() if memory else {}, saved)
@@ -54,6 +55,9 @@ def load_detector(
         detector.weights_, detector.levels_ = dict(saved["cue_weights"]), tuple(saved["class_levels"])
         detector._threshold = Threshold(*saved["threshold"])
         detector._fingerprints = list(saved.get("fingerprints", ()))
+        if saved.get("image_hw") is not None:
+            height, width = map(int, saved["image_hw"])
+            detector._image_hw = (height, width)
         _check_fitted(detector, classes)
         if classes is not None:
             place, neighbours = detector.backbone.device, detector.options["neighbours"]

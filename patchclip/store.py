@@ -3,7 +3,7 @@
 Layout, format_version 1:
     metadata["patchclip"]   JSON: {"format": "detector", "format_version": 1, "detector": {options; hash, generation
                             and input of the backbone; what its descriptors are; classes and their levels;
-                            cue weights; threshold; fingerprints of the images}}
+                            cue weights; threshold; fingerprints and size of the images}}
     tensors                 bank.<class number>.<bank name>, (N, D) float32
 """
 

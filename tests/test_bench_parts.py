@@ -127,7 +127,7 @@ def test_summary_by_hand() -> None:
         row = {"dataset": "d", "category": category, "method": "bank", "shots": shots, "seed": seed, "images": 10}
         row |= {"anomalous": 4, "seconds_per_image": 0.1}
         empty = {name: np.full(3, np.nan) for name in measures.METRICS}
-        return {"row": row, "asked": asked, "replicates": empty | {"image_auroc": np.array(values)}}
+        return {"row": row, "asked": (asked,), "replicates": empty | {"image_auroc": np.array(values)}}
 
     units = [unit("a", 0, 0.8, 0.7, 0.9), unit("a", 1, 0.6, 0.5, 0.7), unit("b", 0, 1, 1, 1), unit("b", 1, 0.8, 0.6, 1)]
     a, b, mean = summarise(units)

@@ -298,7 +298,7 @@ def test_plan() -> None:
     assert tasks == [("bank", 10, 0)]
     assert problems == ["set/set: 16 references asked for, 10 there"]
     tasks, _ = plan([category(ten)], ["bank"], [4, "all", 16], 1, default_methods)
-    assert [(task.shots, task.asked) for task in tasks] == [(4, 4), (10, "all")]
+    assert [(task.shots, task.asked) for task in tasks] == [(4, (4,)), (10, ("all", 16))]
     assert planned(ten, ["dense"], [4]) == ([("dense", 0, 0)], [])
     assert planned(ten, ["bank"], [0]) == ([], ["set/set: bank left out, it needs --shots above 0"])
     tasks, problems = planned({None: ()}, ["dense", "bank"], [0, 4])

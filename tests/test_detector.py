@@ -34,6 +34,7 @@ from patchclip import (
 )
 from patchclip.fitting import gather
 from patchclip.image import load_image
+from patchclip.pipeline import hidden
 from patchclip.synthetic import sample_surface
 
 FEW = pytest.mark.filterwarnings("ignore:.*extrapolation")
@@ -293,6 +294,7 @@ def test_to_dict_and_overlay(local_model: str, normals: list[np.ndarray], monkey
     result = detector.predict(normals[0])
     told = json.loads(json.dumps(result.to_dict()))
     assert told["size_hw"] == [96, 128]
+    assert told["threshold_source"] == "user"
     assert told["regions"][0]["box_xyxy"] == [0, 0, 128, 96]
     picture = result.overlay()
     assert picture.size == (256, 192)  # enlarged for the labels
@@ -799,6 +801,14 @@ def test_images_a_pixel_wide_can_be_fitted(options: dict, local_model: str) -> N
         assert np.isfinite(detector.predict(np.zeros(shape, np.uint8)).score)
 
 
+def test_progress_shows_on_a_terminal_and_in_a_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
+    assert (hidden(progress=True), hidden(progress=False)) == (None, True)  # None: where there is no terminal
+    monkeypatch.setitem(sys.modules, "ipykernel", object())
+    assert (hidden(progress=True), hidden(progress=False)) == (False, True)
+
+
+@FEW
 def test_what_is_left_out_holds_no_copies(local_model: str, normals: list[np.ndarray]) -> None:
     extractor = Detector(local_model, rotations=4, flips=True)._extractor
     _, left_out, _ = gather(extractor, {None: normals[:3]}, progress=False)

@@ -75,6 +75,19 @@ def test_classes(normals: list[np.ndarray], tmp_path: Path) -> None:
     assert set(names) == {"fabric", "dots"}
 
 
+@FEW
+def test_the_size_of_the_fitted_images_is_exported(local_model: str, normals: list[np.ndarray], tmp_path: Path) -> None:
+    detector = Detector(local_model, precision="fp32").fit(normals[:3])
+    detector.save(tmp_path / "detector.safetensors")
+    Detector.load(tmp_path / "detector.safetensors").export(tmp_path / "detector.onnx")
+    small = [detector._extractor.resized(image) for image in normals[3:5]]
+    expected = np.stack([detector.predict(image).heatmap for image in normals[3:5]])
+    np.testing.assert_allclose(run(tmp_path / "detector.onnx", small)[0], expected, atol=1e-3, rtol=0)
+    detector.fit([normals[0], normals[1][:50]])
+    with pytest.warns(UserWarning, match=r"64 x 64.*several sizes: pass image_hw"):
+        detector.export(tmp_path / "detector.onnx")
+
+
 def test_images_of_a_size_of_their_own(local_model: str, normals: list[np.ndarray], tmp_path: Path) -> None:
     detector = Detector(local_model, precision="fp32")
     path = tmp_path / "detector.onnx"

@@ -198,13 +198,14 @@ def test_a_folder_becomes_a_table(tmp_path: Path) -> None:
     rows = {row["image"]: row for row in csv.DictReader(text.splitlines())}
     assert [row["verdict"] for row in rows.values()] == ["normal", "anomalous", "unreadable"]
     crack = rows["tile_crack.jpg"]
+    assert crack["threshold_source"] == "fit"
     assert float(crack["score"]) > float(crack["threshold"]) > float(rows["3.jpg"]["score"])
     assert len(crack["boxes left top right bottom"].split("; ")[0].split()) == 4
     assert "torn.png is no image" in rows["torn.png"]["fault"]
-    assert [path.name for path in (tmp_path / "b" / "overlays").iterdir()] == ["tile_crack.jpg.png"]
+    assert [path.name for path in (tmp_path / "b" / "overlays").iterdir()] == ["tile_crack.jpg.overlay.png"]
     missing = run_example("nowhere", cwd=tmp_path, script="folder.py")
     assert missing.returncode == 2
-    assert missing.stderr == "error: nowhere is no folder\n"
+    assert missing.stderr == "error: nowhere is no folder: name a folder of images\n"
     assert not (tmp_path / "verdicts").exists()
 
 

@@ -23,7 +23,7 @@ from patchclip.pretrain.photographs import find_photographs, photographed
 from patchclip.pretrain.teacher import Distillation, draw_patches, taught_features
 from patchclip.pretrain.train import Settings, train
 from patchclip.pretrain.validate import make_validation
-from patchclip.synthetic import HELD_OUT, KINDS, sample_surface
+from patchclip.synthetic import HELD_OUT, KINDS, sample_defective, sample_surface
 
 SMALL = {"images": 96, "products": 12, "pairs": 4, "stages": ((64, 0.5), (96, 0.5)), "validation_images": 12}
 
@@ -116,11 +116,10 @@ def test_a_pool_is_made_anew_for_other_photographs(textures: Path, tmp_path: Pat
     for paths in ([first], [second]):
         build_pool(tmp_path, 4, 0, 1, paths)
         views = np.load(tmp_path / "views.npy")
-        stamp = (tmp_path / "done.txt").read_text()
+        made = (tmp_path / "views.npy").stat().st_mtime_ns
         build_pool(tmp_path, 4, 0, 1, paths)
-        assert (tmp_path / "done.txt").read_text() == stamp
+        assert (tmp_path / "views.npy").stat().st_mtime_ns == made  # left as it is
     build_pool(tmp_path, 4, 0, 1, [first])
-    assert (tmp_path / "done.txt").read_text() != stamp
     assert not np.array_equal(np.load(tmp_path / "views.npy"), views)
 
 
@@ -216,8 +215,13 @@ def test_validation_is_held_out_and_repeats(monkeypatch: pytest.MonkeyPatch) -> 
         "patchclip.pretrain.validate.sample_surface",
         lambda rng, families: (drawn.append(families), sample_surface(rng, families))[1],
     )
+    painted = []
+    monkeypatch.setattr(
+        "patchclip.pretrain.validate.sample_defective",
+        lambda *given, **options: (painted.append(options["held_out"]), sample_defective(*given, **options))[1],
+    )
     data = make_validation(12, side=64)
-    assert set(drawn) == {HELD_OUT}
+    assert (set(drawn), set(painted)) == ({HELD_OUT}, {True})
     assert (data.kinds >= 0).sum() == pytest.approx(6, abs=1)
     assert (data.coverage.flatten(1).amax(1).numpy() > 0).tolist() == (data.kinds >= 0).tolist()
     assert torch.equal(make_validation(12, side=64).pixels, data.pixels)

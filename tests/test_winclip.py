@@ -41,6 +41,24 @@ def test_window_indices_are_row_by_row() -> None:
     assert window_indices((2, 2), 3).tolist() == [[0, 1, 2, 3]]  # a window larger than the grid is the grid
 
 
+@pytest.mark.filterwarnings("ignore:.*extrapolation")
+def test_what_is_flagged_has_a_region_and_colours(local_model: str, normals: list[np.ndarray]) -> None:
+    """Score and heatmap have different scales, and the threshold is on that of the score."""
+    image = normals[3].copy()
+    image[20:50, 30:70] = 0
+    for detector in (Detector(local_model, recipe="winclip"), Detector(local_model, recipe="winclip").fit(normals[:2])):
+        detector.threshold = 0.0
+        result = detector.predict(image)
+        level = (np.median(result.heatmap) + result.heatmap.max()) / 2
+        assert max(region.score for region in result.regions) == result.heatmap.max()
+        assert sum(region.area_px for region in result.regions) == (result.heatmap > level).sum()
+        assert not np.array_equal(np.asarray(result.overlay(max_side=128)), image)
+        detector.threshold = 1.0
+        plain = detector.predict(image)
+        assert plain.regions == ()
+        assert np.abs(np.asarray(plain.overlay(max_side=128)).astype(int) - image).max() <= 1
+
+
 class SlowWinCLIP:
     """One image, one window, one patch at a time."""
 

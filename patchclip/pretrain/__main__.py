@@ -1,4 +1,4 @@
-"""`python -m patchclip.pretrain --out DIR [--resume]`: train the embedded model from nothing but this package.
+"""`python -m patchclip.pretrain --out DIR [--resume]`: train such a model as the embedded one.
 
 Several processes (one a core is the fastest on a CPU):
     torchrun --nproc-per-node 2 -m patchclip.pretrain --out DIR

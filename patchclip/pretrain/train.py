@@ -69,6 +69,7 @@ def train(settings: Settings, *, resume: bool = False) -> Path:
 
     Raises:
         FileExistsError: `out` has a checkpoint and `resume` is false.
+        FileNotFoundError: a folder of photographs has none that is usable.
         MissingDependencyError: scikit-learn, which validation needs, is not installed.
     """
     metrics.scikit_learn()

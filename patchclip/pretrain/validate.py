@@ -17,7 +17,7 @@ from .model import encode_window
 
 _SEED = 77_000
 
-#: As of a detector by default.
+#: `Detector`'s default object_name.
 _OBJECT = "surface"
 
 

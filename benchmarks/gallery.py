@@ -76,10 +76,12 @@ def make_gallery(task: Task, method: Method, records: Sequence[Record]) -> list[
             "image": _jpeg(outlined(image, mask)),
             "heatmap": None,
         }
-        if prediction.heatmap is not None:
+        if prediction.overlay is not None:
+            entry["heatmap"] = _jpeg(prediction.overlay(max_side=_SIDE))
+        elif prediction.heatmap is not None:
             anchor = best_cut if record.threshold is None else record.threshold
             anchor = anchor if np.isfinite(anchor) and anchor > 0 else float(prediction.heatmap.max()) or 1.0
-            picture = viz.overlay(image, prediction.heatmap, anchor, prediction.boxes, max_side=_SIDE)
+            picture = viz.overlay(image, prediction.heatmap, anchor, max_side=_SIDE)
             entry["heatmap"] = _jpeg(picture)
         pictures.append(entry)
     return pictures

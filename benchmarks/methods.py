@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
+from PIL import Image
 
 from patchclip import DEFAULT_DEFECTS, Detector, ImageError
 
@@ -44,7 +45,8 @@ class Prediction:
     Attributes:
         score, threshold: anomalous above the threshold; None where the method sets none without labelled anomalies.
         heatmap: (H, W) float32, 0 or more, of the upright image; None where the method has none.
-        defect: name of the defect, None for none; boxes: (box_xyxy, text) of regions.
+        defect: name of the defect, None for none; overlay: draws the image with its heatmap and regions, where the
+            method does.
         similarity: to normal and to anomalous images.
     """
 
@@ -52,7 +54,7 @@ class Prediction:
     threshold: float | None
     heatmap: np.ndarray | None = None
     defect: str | None = None
-    boxes: tuple[tuple[tuple[int, int, int, int], str], ...] = ()
+    overlay: Callable[..., Image.Image] | None = None
     similarity: tuple[float, float] | None = None
 
 
@@ -105,10 +107,7 @@ class OwnMethod:
             if isinstance(result, ImageError):
                 yield result
                 continue
-            boxes = tuple(
-                (region.box_xyxy, f"{region.defect or 'anomaly'} {region.score:.2f}") for region in result.regions
-            )
-            yield Prediction(result.score, result.threshold, result.heatmap, result.defect, boxes)
+            yield Prediction(result.score, result.threshold, result.heatmap, result.defect, result.overlay)
 
     def _start(self) -> None:
         """A detector that has seen nothing."""

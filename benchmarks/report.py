@@ -202,7 +202,8 @@ def _gallery(pictures: Sequence[Mapping[str, Any]]) -> str:
     note = (
         "The best, the median and the worst anomalous image, then normal image, by the part of the other class that it "
         "is ranked right against. Left the image, its defect outlined in magenta; right the heatmap, on a fixed scale "
-        "that is the same for all images of a method, with the boxes that were found."
+        "that is the same for all images of a method, with the boxes that were found; with recipe winclip, "
+        "relative to each image."
     )
     return f'<p class="note">{note}</p><div class="gallery">{"".join(shots)}</div>'
 

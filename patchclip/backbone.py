@@ -131,7 +131,7 @@ def _run_window(visual: Any, x: torch.Tensor) -> torch.Tensor:
     *blocks, last = visual.transformer.resblocks
     for block in blocks:
         x, _ = _block(block, x)
-    return _pool(visual, _block(last, x, cls_only=visual.pool_type != "avg")[0])
+    return _pool(visual, _block(last, x, cls_only=True)[0])
 
 
 def _pool(visual: Any, x: torch.Tensor) -> torch.Tensor:

@@ -75,7 +75,7 @@ class Detector:
         device: "cpu", "cuda", ..., or "auto".
 
     Raises:
-        ModelNotFoundError, WeightsUnavailableError: see `models.load_model`.
+        ModelNotFoundError, WeightsUnavailableError: see `models.load_model`; recipe "winclip" needs a model with [CLS].
         ValueError: an option outside its range, or a device that is not there.
         MissingDependencyError: neighbours="faiss" without faiss.
 
@@ -190,8 +190,9 @@ class Detector:
         groups = as_groups(images)
         before = self.memory_, self.weights_, self.levels_, self._fingerprints, self._image_hw
         try:
-            self.memory_, normals, self._fingerprints = gather(self._extractor, groups, progress=progress)
-            sizes = {own.size_hw for own in normals}
+            self.memory_, normals, seen = gather(self._extractor, groups, progress=progress)
+            self._fingerprints = list(seen)
+            sizes = set(seen.values())
             self._image_hw = sizes.pop() if len(sizes) == 1 else None
             scores = np.array(self._weigh(normals))
             rate, left_out = self.options["max_false_positive_rate"], np.array([bool(own.rows) for own in normals])
@@ -381,13 +382,13 @@ class Detector:
                 heatmaps, [cue_maps[index] for index in indices], [features[index] for index in indices]
             )
             for index, heatmap, score in zip(indices, heatmaps, scores, strict=True):
-                flagged, level = score > self.threshold, self.threshold
+                flagged, scale = score > self.threshold, (0.0, self.threshold)
                 if self.options["recipe"] == "winclip":  # whose score has another scale than its heatmap
-                    level = half_way(heatmap.cpu().numpy()) if flagged else float("inf")
-                regions = self._regions(heatmap, level, features[index].dense[0]) if flagged else ()
+                    scale = half_way(heatmap.cpu().numpy()) if flagged else (0.0, float("inf"))
+                regions = self._regions(heatmap, scale[1], features[index].dense[0]) if flagged else ()
                 name = self.memory_.classes[numbers[index]] if self.memory_ else None
                 threshold = (self.threshold, self.threshold_source)
-                results[index] = Result(score, *threshold, regions, name, heatmap, images[index], level)
+                results[index] = Result(score, *threshold, regions, name, heatmap, images[index], scale)
         return [results[index] for index in range(len(images))]
 
     def _cue_maps(
@@ -491,8 +492,9 @@ class Detector:
 
         Args:
             image_hw: (H, W) of the images, and of the heatmaps; h and w are what `predict` would resize them to.
-                None is the size of the images that it was fitted with, or where they have several, or before `fit`,
-                the model's own square: images of other proportions have other heatmaps there, so a warning says so.
+                None is the size of the images that it was fitted with. Where they have several it is the model's own
+                square, with a warning, for images of other proportions have other heatmaps there; before `fit` it is
+                the square.
             int8_images: some normal images (20 will do) to set the ranges by, for a static int8 network: the file is
                 half as large and no slower, heatmaps move by some hundredths (`calibrate` again on its scores).
 

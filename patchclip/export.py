@@ -63,8 +63,8 @@ def export_onnx(
         image_hw = detector._image_hw or (side, side)
         if detector.memory_ is not None and detector._image_hw is None:
             warnings.warn(
-                f"exported for images of {side} x {side}, for those it was fitted with have several sizes: pass "
-                "image_hw=(height, width), or what has other proportions has other scores",
+                f"exported for images of {side} x {side}, for those it was fitted with have several sizes, or an older "
+                "file does not tell theirs: pass image_hw=(height, width), or other proportions have other scores",
                 stacklevel=3,
             )
     image_hw = (int(image_hw[0]), int(image_hw[1]))

@@ -63,8 +63,8 @@ def _as_list(images: Iterable[ImageLike], whose: str) -> list[ImageLike]:
 
 def gather(
     extractor: Extractor, groups: Mapping[str | None, Sequence[ImageLike]], *, progress: bool
-) -> tuple[Memory, list[Normal], list[str]]:
-    """The banks of every class, the normal images to judge them by, and the fingerprints of all images.
+) -> tuple[Memory, list[Normal], dict[str, tuple[int, int]]]:
+    """The banks of every class, the normal images to judge them by, and fingerprint -> (H, W) of all images.
 
     Raises:
         ImageError: an image cannot be used.
@@ -72,7 +72,8 @@ def gather(
     options = extractor.options
     total = sum(len(group) for group in groups.values())
     wanted = min(total, max(_LEFT_OUT_AT_MOST, images_needed(options["max_false_positive_rate"])))
-    banks, normals, fingerprints = [], [], []
+    banks, normals = [], []
+    seen: dict[str, tuple[int, int]] = {}
     with tqdm(total=total, desc="fit", unit="img", disable=hidden(progress), leave=False) as bar:
         for number, group in enumerate(groups.values()):
             count = -(-wanted * len(group) // total)  # a class's share, rounded up
@@ -80,7 +81,7 @@ def gather(
             vectors, kept = [], []
             for place, image in enumerate(group):
                 upright = load_image(image)
-                fingerprints.append(fingerprint(upright))
+                seen[fingerprint(upright)] = (upright.shape[0], upright.shape[1])
                 copies = augmented(upright, options["rotations"], options["flips"])
                 features = extractor.features(copies, for_bank=True)
                 vectors.append(_merge_copies(features))
@@ -98,7 +99,7 @@ def gather(
             )
             banks.append(class_banks)
             normals += [Normal(features, size_hw, number, rows[place]) for place, features, size_hw in kept]
-    return Memory(tuple(groups), tuple(banks)), normals, fingerprints
+    return Memory(tuple(groups), tuple(banks)), normals, seen
 
 
 def _merge_copies(copies: Sequence[Features]) -> dict[str, torch.Tensor]:

@@ -76,9 +76,12 @@ class Blob:
     cells: np.ndarray
 
 
-def half_way(heatmap: np.ndarray) -> float:
-    """From the median of (H, W) to its maximum."""
-    return 0.5 * (float(np.median(heatmap)) + float(heatmap.max()))
+def half_way(heatmap: np.ndarray) -> tuple[float, float]:
+    """The median of (H, W), of a part of its values where they are many, and what is half of the way from there to the
+    maximum."""
+    step = max(1, min(heatmap.shape) // 128)
+    median = float(np.median(heatmap[::step, ::step]))
+    return median, 0.5 * (median + float(heatmap.max()))
 
 
 def find_blobs(heatmap: np.ndarray, threshold: float, grid_hw: tuple[int, int]) -> list[Blob]:

@@ -111,7 +111,7 @@ def _from_file(source: str | os.PathLike[str] | bytes, name: str) -> np.ndarray:
             raise ImageError(f"{name} is empty (0 bytes)")
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as opened:
             return _from_pil(opened, name, own=True)
-    except ImageError:
+    except (ImageError, MemoryError, Warning):  # a warning, where somebody has made it an error
         raise
     except UnidentifiedImageError:
         raise ImageError(f"{name} is no image in a format that Pillow reads") from None
@@ -119,8 +119,6 @@ def _from_file(source: str | os.PathLike[str] | bytes, name: str) -> np.ndarray:
         raise ImageError(f"{name} has more than {MAX_PIXELS:,} pixels: shrink it or cut it up first") from None
     except PermissionError:
         raise ImageError(f"{name} cannot be read: permission denied") from None
-    except (MemoryError, Warning):  # no fault of the image, or a warning that somebody has made an error
-        raise
     except Exception as error:  # Pillow's plug-ins each raise their own
         raise ImageError(f"{name} cannot be opened ({error}): the file is truncated or damaged") from error
 
@@ -143,9 +141,7 @@ def _from_pil(image: Image.Image, name: str, *, own: bool = False) -> np.ndarray
             white = Image.new("RGBA", layered.size, "white")
             return np.asarray(Image.alpha_composite(white, layered).convert("RGB"))
         return np.asarray(upright.convert("RGB"))
-    except ImageError:
-        raise
-    except (MemoryError, Warning):  # no fault of the image, or a warning that somebody has made an error
+    except (ImageError, MemoryError, Warning):  # a warning, where somebody has made it an error
         raise
     except Exception as error:  # Pillow's plug-ins each raise their own
         raise ImageError(f"{name} cannot be decoded ({error}): the file is truncated or damaged") from error

@@ -56,7 +56,7 @@ def read_csv(file: Path) -> list[Category]:
 
     Raises:
         DatasetError: no column path or label, a label that is neither normal nor anomalous, or lines of one image that
-            differ in more than their masks.
+            differ in label, split or category.
     """
     lines = [
         _Line(
@@ -136,7 +136,9 @@ def _one(mask: str | None) -> tuple[str, ...]:
 def _merged(lines: Iterable[_Line], source: Path) -> list[_Line]:
     """One line for each image, with all its masks; where they name several defects, with none."""
     merged: dict[str, _Line] = {}
+    named: dict[str, set[str]] = {}
     for line in lines:
+        named.setdefault(line.path, set()).update({line.defect} - {""})
         before = merged.setdefault(line.path, line)
         agree = {
             "label": _label(before, source) == _label(line, source),
@@ -147,7 +149,8 @@ def _merged(lines: Iterable[_Line], source: Path) -> list[_Line]:
             odd = ", ".join(name for name, same in agree.items() if not same)
             raise DatasetError(f"{source}: the lines of {line.path} differ in {odd}: make them agree, or keep one")
         masks = tuple(dict.fromkeys((*before.masks, *line.masks)))
-        merged[line.path] = replace(before, masks=masks, defect=line.defect if line.defect == before.defect else "")
+        defect = next(iter(named[line.path])) if len(named[line.path]) == 1 else ""
+        merged[line.path] = replace(before, masks=masks, defect=defect)
     return list(merged.values())
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from .backbone import DENSE_ATTENTIONS, Backbone
 from .bank import import_faiss
+from .errors import ModelNotFoundError
 from .prompts import defect_wordings
 
 CUES = ("text", "tokens", "texture", "imagenet")
@@ -111,13 +112,14 @@ def options_in_force(options: Mapping[str, Any], backbone: Backbone) -> dict[str
     """What the model decides where the constructor was given None, and the rest of what it was given in one form.
 
     Raises:
+        ModelNotFoundError: recipe "winclip" with a model that has no [CLS].
         ValueError: a layer that the model does not have, or names of defects that are none.
     """
     about, depth = backbone.model.about, backbone.depth
     dense = options["recipe"] == "dense"
     cues = about.get("cues", CLIP_CUES) if dense else CLIP_CUES
     if not dense and backbone.model.clip.visual.pool_type != "tok":
-        raise ValueError(f'recipe "winclip" needs a model that reads [CLS], not {options["model"]!r}: use "dense"')
+        raise ModelNotFoundError(f'recipe "winclip" needs a model with [CLS], not {options["model"]!r}: use "dense"')
     layers = options["layers"] or about.get("bank_layers", sorted({max(1, depth // 2), max(1, 3 * depth // 4)}))
     if not all(1 <= layer <= depth for layer in layers):
         raise ValueError(f"expected layers between 1 and {depth} for {options['model']!r}, got {tuple(layers)}")

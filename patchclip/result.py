@@ -53,7 +53,7 @@ class Result:
     class_name: str | None
     _heatmap: torch.Tensor = field(repr=False)
     _image: np.ndarray = field(repr=False)
-    _level: float = field(repr=False)  # of the heatmap, where regions begin
+    _scale: tuple[float, float] = field(repr=False)  # values of the heatmap: background, and where regions begin
 
     @cached_property
     def heatmap(self) -> np.ndarray:
@@ -76,8 +76,9 @@ class Result:
     def overlay(self, *, max_side: int = 1024) -> Image.Image:
         """The image with the heatmap over it and a labelled box around each region.
 
-        Colours are on a fixed scale anchored to the threshold (`viz.colour_level`), or with recipe "winclip" to where
-        regions begin: what is well below it stays as it is.
+        Colours are on a fixed scale anchored to the threshold (`viz.colour_level`): what is well below it stays as it
+        is. With recipe "winclip" they are relative to each image: none at the median, half at where regions begin, and
+        none at all where the image is normal.
 
         Args:
             max_side: the picture is shrunk so that its longer side has at most so many pixels.
@@ -85,7 +86,9 @@ class Result:
         from . import viz
 
         labels = [(region.box_xyxy, f"{region.defect or 'anomaly'} {region.score:.2f}") for region in self.regions]
-        return viz.overlay(self._image, self.heatmap, self._level, labels, max_side=max_side)
+        background, level = self._scale
+        heatmap = np.maximum(self.heatmap - background, 0)
+        return viz.overlay(self._image, heatmap, level - background, labels, max_side=max_side)
 
     def to_dict(self) -> dict[str, Any]:
         """All but the heatmap, ready for json.dumps."""

@@ -236,8 +236,14 @@ def test_csv(tmp_path: Path) -> None:
         Sample(tmp_path / "i/4.png", 1, None, (tmp_path / "m/4.png", tmp_path / "m/4b.png")),
         Sample(tmp_path / "i/1.png", 0),
     )
-    table.write_text("path,label,mask,defect\ni/4.png,1,m/4.png,hole\ni/4.png,anomaly,m/4b.png,scratch\n")
-    assert only(table).test == (Sample(tmp_path / "i/4.png", 1, None, (tmp_path / "m/4.png", tmp_path / "m/4b.png")),)
+    table.write_text(
+        "path,label,mask,defect\ni/4.png,1,m/4.png,hole\ni/4.png,anomaly,m/4b.png,scratch\n"
+        "i/5.png,1,,\ni/5.png,1,,dent\n"
+    )
+    assert only(table).test == (
+        Sample(tmp_path / "i/4.png", 1, None, (tmp_path / "m/4.png", tmp_path / "m/4b.png")),
+        Sample(tmp_path / "i/5.png", 1, "dent"),
+    )
     table.write_text("path,label,split\ni/0.png,0,train\ni/0.png,0,test\n")
     with pytest.raises(DatasetError, match=r"the lines of i/0.png differ in split: make them agree, or keep one"):
         read_dataset(table)

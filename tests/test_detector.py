@@ -808,7 +808,6 @@ def test_progress_shows_on_a_terminal_and_in_a_notebook(monkeypatch: pytest.Monk
     assert (hidden(progress=True), hidden(progress=False)) == (False, True)
 
 
-@FEW
 def test_what_is_left_out_holds_no_copies(local_model: str, normals: list[np.ndarray]) -> None:
     extractor = Detector(local_model, rotations=4, flips=True)._extractor
     _, left_out, _ = gather(extractor, {None: normals[:3]}, progress=False)

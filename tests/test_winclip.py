@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from conftest import random_clip, write_local_dir
 from PIL import Image
 from torch.nn import functional as F
 
-from patchclip import Detector
+from patchclip import Detector, ModelNotFoundError
 from patchclip.bank import PatchBank
 from patchclip.scoring import distance_maps
 from patchclip.windows import harmonic_aggregate, window_indices
@@ -52,11 +54,24 @@ def test_what_is_flagged_has_a_region_and_colours(local_model: str, normals: lis
         level = (np.median(result.heatmap) + result.heatmap.max()) / 2
         assert max(region.score for region in result.regions) == result.heatmap.max()
         assert sum(region.area_px for region in result.regions) == (result.heatmap > level).sum()
-        assert not np.array_equal(np.asarray(result.overlay(max_side=128)), image)
+        coloured = np.abs(np.asarray(replace(result, regions=()).overlay(max_side=128)).astype(int) - image).max(2)
+        assert coloured[np.unravel_index(result.heatmap.argmax(), (96, 128))] > 20
+        assert coloured[result.heatmap <= np.median(result.heatmap)].max() <= 1
         detector.threshold = 1.0
         plain = detector.predict(image)
         assert plain.regions == ()
         assert np.abs(np.asarray(plain.overlay(max_side=128)).astype(int) - image).max() <= 1
+
+
+def test_a_model_that_reads_no_cls_is_refused(tmp_path: Path) -> None:
+    write_local_dir(random_clip(3), tmp_path)
+    file = tmp_path / "open_clip_config.json"
+    config = json.loads(file.read_text())
+    config["model_cfg"]["vision_cfg"]["pool_type"] = "avg"
+    file.write_text(json.dumps(config))
+    Detector(f"local-dir:{tmp_path}")
+    with pytest.raises(ModelNotFoundError, match=r"needs a model with \[CLS\]"):
+        Detector(f"local-dir:{tmp_path}", recipe="winclip")
 
 
 class SlowWinCLIP:

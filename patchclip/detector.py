@@ -371,7 +371,7 @@ class Detector:
             maps, number = self._cue_maps(single)
             cue_maps.append(maps)
             numbers.append(number)
-        results: dict[int, Result] = {}
+        threshold, results = self._threshold, dict[int, Result]()
         same_size: dict[tuple[int, int], list[int]] = defaultdict(list)
         for index, image in enumerate(images):
             same_size[(image.shape[0], image.shape[1])].append(index)
@@ -382,13 +382,13 @@ class Detector:
                 heatmaps, [cue_maps[index] for index in indices], [features[index] for index in indices]
             )
             for index, heatmap, score in zip(indices, heatmaps, scores, strict=True):
-                flagged, scale = score > self.threshold, (0.0, self.threshold)
+                flagged, scale = score > threshold.value, (0.0, threshold.value)
                 if self.options["recipe"] == "winclip":  # whose score has another scale than its heatmap
                     scale = half_way(heatmap.cpu().numpy()) if flagged else (0.0, float("inf"))
                 regions = self._regions(heatmap, scale[1], features[index].dense[0]) if flagged else ()
                 name = self.memory_.classes[numbers[index]] if self.memory_ else None
-                threshold = (self.threshold, self.threshold_source)
-                results[index] = Result(score, *threshold, regions, name, heatmap, images[index], scale)
+                verdict = (score, threshold.value, threshold.source)
+                results[index] = Result(*verdict, regions, name, heatmap, images[index], scale)
         return [results[index] for index in range(len(images))]
 
     def _cue_maps(

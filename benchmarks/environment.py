@@ -24,7 +24,14 @@ ROOT = Path(__file__).resolve().parents[1]
 _MEASURING = ("baselines", "gallery", "measures", "methods", "peers", "plan", "state", "synthetic_set", "units")
 
 _PACKAGES = (
-    *("patchclip", "torch", "open_clip_torch", "timm", "numpy", "scipy", "opencv-python-headless", "pillow"),
+    "patchclip",
+    "torch",
+    "open_clip_torch",
+    "timm",
+    "numpy",
+    "scipy",
+    "opencv-python-headless",
+    "pillow",
     "anomalib",
 )
 

@@ -171,9 +171,8 @@ def summarise(units: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         rows.append(_summary_row(members, dataset, category, method, shots, values))
         for asked in members[0]["asked"]:
             averages.setdefault((dataset, method, asked), []).append((members, values))
-    own = list(rows)
     for (dataset, method, asked), parts in averages.items():
-        categories = {row["category"] for row in own if row["dataset"] == dataset}
+        categories = {category for name, category, *_ in groups if name == dataset}
         if not 1 < len(categories) == len(parts):
             continue
         seeds = min(len(members) for members, _ in parts)

@@ -65,8 +65,18 @@ LEGEND = (
 )
 
 
-LATENCY_HEAD = ["method", "shots", "batch", "median ms", "p95 ms", "images/s"]
-LATENCY_HEAD += ["bare forward ms", "ratio", "peak MB", "runs"]
+LATENCY_HEAD = (
+    "method",
+    "shots",
+    "batch",
+    "median ms",
+    "p95 ms",
+    "images/s",
+    "bare forward ms",
+    "ratio",
+    "peak MB",
+    "runs",
+)
 
 
 def latency_cells(row: Mapping[str, Any]) -> list[str]:

@@ -371,7 +371,8 @@ class Detector:
             maps, number = self._cue_maps(single)
             cue_maps.append(maps)
             numbers.append(number)
-        threshold, results = self._threshold, dict[int, Result]()
+        threshold = self._threshold
+        results: dict[int, Result] = {}
         same_size: dict[tuple[int, int], list[int]] = defaultdict(list)
         for index, image in enumerate(images):
             same_size[(image.shape[0], image.shape[1])].append(index)

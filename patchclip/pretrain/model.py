@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import math
-import shutil
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..backbone import Tokens, run_tower
+from ..store import written_whole
 
 VOCABULARY_MERGES = 2000
 CONTEXT_LENGTH = 32
@@ -130,7 +130,6 @@ def write_release(model: open_clip.CLIP, folder: Path, about: dict) -> None:
         "patchclip": about,
     }
     weights = {name: tensor.to(torch.float16).contiguous() for name, tensor in model.state_dict().items()}
-    partial = folder / "open_clip_model.safetensors.partial"
-    save_file(weights, partial)
-    shutil.move(partial, folder / "open_clip_model.safetensors")
+    with written_whole(folder / "open_clip_model.safetensors") as partial:
+        save_file(weights, partial)
     (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n")

@@ -25,6 +25,7 @@ from .. import metrics
 from ..backbone import default_precision
 from ..descriptors import imagenet_network
 from ..options import CUES
+from ..store import written_whole
 from .data import PairSampler, build_pool
 from .model import BANK_LAYERS, DENSE_ATTENTION, new_model, write_release, write_vocabulary
 from .objective import Objective
@@ -169,9 +170,8 @@ def _run(settings: Settings, checkpoint: Path, ranks: int, rank: int) -> Path:
                 file.write(json.dumps(row) + "\n")
             tqdm.write(json.dumps(row))
             release(average, settings.out, row)
-            partial = checkpoint.with_suffix(".partial")  # last: what is resumed from has been released
-            torch.save(state, partial)
-            os.replace(partial, checkpoint)
+            with written_whole(checkpoint) as partial:  # last: what is resumed from has been released
+                torch.save(state, partial)
     bar.close()
     return settings.out / "release"
 

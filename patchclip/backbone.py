@@ -72,11 +72,7 @@ def run_tower(
             their own similarity and drop its residual and its feed-forward (ClearCLIP, arXiv 2407.12442); [CLS]
             keeps the ordinary block, as one query row.
     """
-    x = visual.conv1(pixels)  # (B, D, gh, gw)
-    batch, width, gh, gw = x.shape
-    x = x.flatten(2).transpose(1, 2) + positions.reshape(1, gh * gw, width)  # (B, N, D)
-    cls = (visual.class_embedding + visual.positional_embedding[0]).expand(batch, 1, -1)
-    x = visual.ln_pre(torch.cat([cls, x], 1))  # (B, 1 + N, D)
+    x, grid_hw = _embed(visual, pixels, positions), positions.shape[:2]
     blocks, kept = visual.transformer.resblocks, {}
     for depth in range(len(blocks) - 1):
         x, _ = _block(blocks[depth], x)
@@ -88,12 +84,24 @@ def run_tower(
     dense = x[:, 1:] if dense is None else dense
     if len(blocks) in layers:
         kept[len(blocks)] = visual.ln_post(kept[len(blocks)])
-    grid = tuple(kept[depth].unflatten(1, (gh, gw)) for depth in layers)
-    return Tokens(_pool(visual, x), (visual.ln_post(dense) @ visual.proj).unflatten(1, (gh, gw)), grid)
+    grid = tuple(kept[depth].unflatten(1, grid_hw) for depth in layers)
+    return Tokens(_pool(visual, x), (visual.ln_post(dense) @ visual.proj).unflatten(1, grid_hw), grid)
+
+
+def _embed(visual: Any, pixels: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    """What the first block sees: (B, 3, h, w), (gh, gw, D) -> (B, 1 + N, D), [CLS] first."""
+    x = visual.conv1(pixels).flatten(2).transpose(1, 2) + positions.flatten(0, 1)  # (B, N, D)
+    cls = visual.class_embedding + visual.positional_embedding[0]
+    return visual.ln_pre(torch.cat([cls.expand(len(x), 1, -1), x], 1))
 
 
 def _block(
-    block: Any, x: torch.Tensor, *, dense_attention: str = "qk", cls_only: bool = False
+    block: Any,
+    x: torch.Tensor,
+    *,
+    dense_attention: str = "qk",
+    cls_only: bool = False,
+    sequences: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """One block of the transformer.
 
@@ -104,15 +112,21 @@ def _block(
         x: (B, 1 + N, D).
         dense_attention: other than "qk", self-self attention for the patches too.
         cls_only: leave the patches out of the ordinary output.
+        sequences: (S, L) numbers of the tokens of each sequence, where several share tokens: what is of a token alone
+            is computed once. B becomes B * S, and 1 + N becomes L.
 
     Returns:
         The ordinary output `block(x)`, (B, 1 + N, D) or (B, 1, D), and self-self attended patches (B, N, D) or None.
     """
     rows = slice(0, 1) if cls_only else slice(None)
     if type(block) is not open_clip.transformer.ResidualAttentionBlock:
+        if sequences is not None:
+            x = x[:, sequences].flatten(0, 1)
         return block(x.to(next(block.parameters()).dtype))[:, rows].to(x.dtype), None
     dtype = block.attn.in_proj_weight.dtype
     projected = F.linear(block.ln_1(x).to(dtype), block.attn.in_proj_weight, block.attn.in_proj_bias)
+    if sequences is not None:
+        x, projected = x[:, sequences].flatten(0, 1), projected[:, sequences].flatten(0, 1)
     heads = projected.unflatten(2, (3, block.attn.num_heads, -1)).permute(2, 0, 3, 1, 4)
     q, k, v = heads.unbind(0)  # (B, heads, 1 + N, D / heads) each
     dense = None
@@ -125,13 +139,12 @@ def _block(
     return x + block.ls_2(block.mlp(block.ln_2(x).to(dtype))), dense
 
 
-def _run_window(visual: Any, x: torch.Tensor) -> torch.Tensor:
-    """(B, 1 + N, D) before `ln_pre` -> (B, E)."""
-    x = visual.ln_pre(x)
-    *blocks, last = visual.transformer.resblocks
-    for block in blocks:
-        x, _ = _block(block, x)
-    return _pool(visual, _block(last, x, cls_only=True)[0])
+def _run_windows(visual: Any, x: torch.Tensor, sequences: torch.Tensor) -> torch.Tensor:
+    """(B, 1 + N, D) after `ln_pre` and the (S, L) tokens of each window, [CLS] first -> (B, S, E)."""
+    blocks = visual.transformer.resblocks
+    for depth, block in enumerate(blocks, 1):
+        x, _ = _block(block, x, cls_only=depth == len(blocks), sequences=sequences if depth == 1 else None)
+    return _pool(visual, x).unflatten(0, (-1, len(sequences)))
 
 
 def _pool(visual: Any, x: torch.Tensor) -> torch.Tensor:
@@ -262,20 +275,14 @@ class Backbone:
             For each side, (B, rows, columns, E) float32, not normalised.
         """
         visual = self._clip.visual
-        x = visual.conv1(pixels)  # (B, D, gh, gw)
-        batch, width, gh, gw = x.shape
-        x = x.flatten(2).transpose(1, 2) + self.positions((gh, gw)).view(1, gh * gw, width)  # (B, N, D)
-        cls = visual.class_embedding + visual.positional_embedding[0]
+        gh, gw = pixels.shape[2] // self.patch, pixels.shape[3] // self.patch
+        x = _embed(visual, pixels, self.positions((gh, gw)))
         embeddings = []
         for side in sides:
-            indices = window_indices((gh, gw), side, x.device)  # (windows, tokens of a window)
-            sequences = x[:, indices].flatten(0, 1)  # (B * windows, tokens, D)
-            parts = []
-            for chunk in sequences.split(_WINDOW_CHUNK):
-                start = cls.expand(len(chunk), 1, width)
-                parts.append(_run_window(visual, torch.cat([start, chunk], 1)))
-            rows = gh - min(side, gh) + 1
-            embeddings.append(torch.cat(parts).view(batch, rows, -1, visual.output_dim).float())
+            sequences = F.pad(window_indices((gh, gw), side, x.device) + 1, (1, 0))  # (windows, 1 + tokens of a window)
+            chunks = sequences.split(max(1, _WINDOW_CHUNK // len(x)))
+            windows = torch.cat([_run_windows(visual, x, chunk) for chunk in chunks], 1)
+            embeddings.append(windows.unflatten(1, (gh - min(side, gh) + 1, -1)).float())
         return embeddings
 
     @torch.inference_mode()

@@ -92,7 +92,8 @@ def _embed(visual: Any, pixels: torch.Tensor, positions: torch.Tensor) -> torch.
     """What the first block sees: (B, 3, h, w), (gh, gw, D) -> (B, 1 + N, D), [CLS] first."""
     x = visual.conv1(pixels).flatten(2).transpose(1, 2) + positions.flatten(0, 1)  # (B, N, D)
     cls = visual.class_embedding + visual.positional_embedding[0]
-    return visual.ln_pre(torch.cat([cls.expand(len(x), 1, -1), x], 1))
+    cls = cls.expand(x.shape[0], 1, -1)  # not len(x), which fixes the batch when traced for export
+    return visual.ln_pre(torch.cat([cls, x], 1))
 
 
 def _block(

@@ -18,6 +18,7 @@ from patchclip.descriptors import imagenet_network
 from patchclip.pretrain import data, losses
 from patchclip.pretrain.data import PairSampler, build_pool
 from patchclip.pretrain.model import MODEL_CFG, encode_window, new_model, write_vocabulary
+from patchclip.pretrain.muon import Muon, orthogonalised
 from patchclip.pretrain.objective import position_window
 from patchclip.pretrain.photographs import find_photographs, photographed
 from patchclip.pretrain.teacher import Distillation, draw_patches, taught_features
@@ -33,6 +34,38 @@ def test_patch_targets_by_hand() -> None:
     found = losses.patch_targets(coverage)
     assert found.label.tolist() == [[0, 0, 1, 1], [0, 0, 1, 0]]  # a tiny defect marks its fullest patch
     assert found.weight.tolist() == [[1, 0, 1, 1], [1, 1, 1, 0]]  # touched, but not enough: neither
+
+
+def test_muon_takes_the_steps_of_torch() -> None:
+    if not hasattr(torch.optim, "Muon"):
+        pytest.skip("torch.optim.Muon is of torch 2.9")
+    torch.manual_seed(0)
+    start = [0.02 * torch.randn(shape) for shape in ((48, 16), (16, 16), (16, 48), (48, 16))]
+    ends = []
+    makers = (
+        lambda parameters: torch.optim.Muon(parameters, lr=0.01, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
+        lambda parameters: Muon(parameters, lr=0.01, weight_decay=0.1, dtype=torch.bfloat16),
+        lambda parameters: Muon(parameters, lr=0.01, weight_decay=0.1, dtype=torch.float32),
+    )
+    for make in makers:
+        parameters = [torch.nn.Parameter(matrix.clone()) for matrix in start]
+        optimizer = make(parameters)
+        gradients = torch.Generator().manual_seed(1)
+        for _ in range(3):
+            for parameter in parameters:
+                parameter.grad = torch.randn(parameter.shape, generator=gradients)
+            optimizer.step()
+        ends.append([parameter.detach() - matrix for parameter, matrix in zip(parameters, start, strict=True)])
+    for theirs, half, full in zip(*ends, strict=True):
+        assert torch.allclose(theirs, half, rtol=0, atol=0.02 * float(theirs.abs().max()))
+        assert torch.allclose(theirs, full, rtol=0, atol=0.05 * float(theirs.abs().max()))
+
+
+@pytest.mark.parametrize("shape", [(2, 24, 8), (2, 8, 24), (1, 8, 8)])
+def test_singular_values_come_close_to_one(shape: tuple[int, int, int]) -> None:
+    torch.manual_seed(0)
+    values = torch.linalg.svdvals(orthogonalised(torch.randn(shape)))
+    assert (values - 1).abs().max() < 0.5
 
 
 @pytest.fixture

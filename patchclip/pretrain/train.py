@@ -28,6 +28,7 @@ from ..options import CUES
 from ..store import written_whole
 from .data import PairSampler, build_pool
 from .model import BANK_LAYERS, DENSE_ATTENTION, new_model, write_release, write_vocabulary
+from .muon import Muon
 from .objective import Objective
 from .photographs import find_photographs
 from .teacher import taught_features
@@ -212,11 +213,12 @@ def _optimizers(objective: nn.Module, settings: Settings) -> list[torch.optim.Op
         {"params": scalars, "weight_decay": 0.0, "gain": 8.0},
     ]
     rate = settings.learning_rate
-    muon = torch.optim.Muon(
+    half = default_precision(torch.device(settings.device)) == "bf16"
+    muon = Muon(
         [{"params": blocks, "gain": 1.0}],
         lr=rate,
         weight_decay=settings.weight_decay,
-        adjust_lr_fn="match_rms_adamw",
+        dtype=torch.bfloat16 if half else torch.float32,
     )
     return [torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), fused=True), muon]
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from itertools import compress
 from pathlib import Path
 
 import cv2
@@ -55,7 +58,8 @@ def find_photographs(folders: Sequence[Path]) -> list[Path]:
     for folder in folders:
         paths = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in _ENDINGS]
         surfaces = [path for path in paths if not _NO_SURFACE.search("/".join(path.parts[-2:]))]
-        usable = [path for path in surfaces if _shows_something(path)]
+        with ThreadPoolExecutor(os.cpu_count()) as threads:
+            usable = list(compress(surfaces, threads.map(_shows_something, surfaces)))
         if not usable:
             raise FileNotFoundError(
                 f"no photograph of a surface or an object in {folder}: of {len(paths)} images "

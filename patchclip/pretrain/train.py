@@ -95,12 +95,15 @@ def _run(settings: Settings, checkpoint: Path, ranks: int, rank: int) -> Path:
     cv2.setNumThreads(1)
     main = rank == 0
     pool = settings.out / "pool"
-    photographs = find_photographs(settings.photographs) if settings.photographs else []
+    photographs = []
     if main:
+        photographs = find_photographs(settings.photographs)
         build_pool(pool, settings.products, settings.seed, os.cpu_count() or 1, photographs)
         write_vocabulary(settings.out)
-    if ranks > 1:
-        dist.barrier()
+    if ranks > 1:  # the others wait for the pool here
+        told = [photographs]
+        dist.broadcast_object_list(told)
+        photographs = told[0]
     tokenizer = open_clip.SimpleTokenizer(str(settings.out / "bpe_simple_vocab.txt.gz"), context_length=32)
     objective = Objective(new_model(settings.seed), tokenizer, taught=settings.teacher)
     objective = objective.to(settings.device)

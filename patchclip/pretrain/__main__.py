@@ -53,7 +53,9 @@ def main() -> None:
         photographs=tuple(args.photographs),
         teacher=args.teacher,
     )
-    print(f"released model: {train(settings, resume=args.resume)}")
+    released = train(settings, resume=args.resume)
+    if os.environ.get("RANK", "0") == "0":
+        print(f"released model: {released}")
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from benchmarks.run import default_methods, load_categories, main
 from benchmarks.synthetic_set import make_synthetic
 from patchclip import metrics
 from patchclip.datasets import Category, DatasetError, Sample, read_dataset
-from patchclip.synthetic import HELD_OUT, Surface, sample_defective
+from patchclip.synthetic import Surface, sample_defective
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -153,11 +153,10 @@ def test_pixel_metrics_are_those_of_the_heatmaps(data: Path, local_model: str, t
 def test_default_run_needs_nothing(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     small = partial(make_synthetic, references=4, normal=2, of_each_kind=1, side=64)
     monkeypatch.setattr("benchmarks.run.make_synthetic", small)
-    monkeypatch.setattr("benchmarks.synthetic_set.HELD_OUT", HELD_OUT[:2])
     main(["--limit", "2", "--seeds", "1", "--latency", "0", "--precision", "fp32"])
     printed = capsys.readouterr().out
     for name in ("dense", "bank", "texture", "imagenet", "random-vit", "dense+bank"):
-        assert len(re.findall(rf"^\| synthetic/\w+ +\| {re.escape(name)} +\|", printed, re.M)) == 3  # 2 and their mean
+        assert len(re.findall(rf"^\| synthetic/\w+ +\| {re.escape(name)} +\|", printed, re.M)) == 5  # 4 and their mean
     assert "keeps 4 of 7 test images" in printed
 
 

@@ -112,7 +112,8 @@ def _run(settings: Settings, checkpoint: Path, ranks: int, rank: int) -> Path:
 
         objective.model.load_state_dict({k: v.float() for k, v in load_file(settings.initial_weights).items()})
     average = copy.deepcopy(objective).requires_grad_(False)
-    optimizers = _optimizers(objective, settings)
+    half = default_precision(torch.device(settings.device)) == "bf16"
+    optimizers = _optimizers(objective, settings, torch.bfloat16 if half else torch.float32)
     images = step = 0
     elapsed_s = 0.0
     if checkpoint.exists():
@@ -128,7 +129,6 @@ def _run(settings: Settings, checkpoint: Path, ranks: int, rank: int) -> Path:
     validation = make_validation(settings.validation_images if main else 0)
     log = settings.out / "log.jsonl"
     # on a CPU the fused attention's backward is half as fast as the plain one in bf16 (torch 2.15, 64 tokens)
-    half = default_precision(torch.device(settings.device)) == "bf16"
     attention = SDPBackend.MATH if half and settings.device == "cpu" else list(_FUSED)
     smooth: dict[str, float] = {}
     saved = begun = time.monotonic()
@@ -195,8 +195,8 @@ def release(objective: Objective, out: Path, row: dict) -> None:
     write_release(objective.model, out / "release", about)
 
 
-def _optimizers(objective: nn.Module, settings: Settings) -> list[torch.optim.Optimizer]:
-    """Muon for the image tower's matrices, AdamW for the rest; weight decay on matrices alone.
+def _optimizers(objective: nn.Module, settings: Settings, quick: torch.dtype) -> list[torch.optim.Optimizer]:
+    """Muon for the image tower's matrices, its products in `quick`; AdamW for the rest; weight decay on matrices alone.
 
     Muon needs two thirds of AdamW's images for the same validation figures here; the few scalars learn faster.
     """
@@ -216,13 +216,7 @@ def _optimizers(objective: nn.Module, settings: Settings) -> list[torch.optim.Op
         {"params": scalars, "weight_decay": 0.0, "gain": 8.0},
     ]
     rate = settings.learning_rate
-    half = default_precision(torch.device(settings.device)) == "bf16"
-    muon = Muon(
-        [{"params": blocks, "gain": 1.0}],
-        lr=rate,
-        weight_decay=settings.weight_decay,
-        dtype=torch.bfloat16 if half else torch.float32,
-    )
+    muon = Muon([{"params": blocks, "gain": 1.0}], lr=rate, weight_decay=settings.weight_decay, dtype=quick)
     return [torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), fused=True), muon]
 
 

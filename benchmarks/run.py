@@ -196,7 +196,8 @@ def _run(options: argparse.Namespace, folder: Path) -> None:
     print(one_line(environment), flush=True)
     problems += [problem for category in categories for problem in category.problems]
 
-    units = _measure_all(tasks, settings, folder / "state", environment, resume=options.resume)
+    reported = options.out is not None
+    units = _measure_all(tasks, settings, folder / "state", environment, resume=options.resume, pictures=reported)
     problems += [problem for unit in units for problem in unit["problems"]]
     problems = list(dict.fromkeys(_shortened(problems, categories)))
     summary = summarise(units)
@@ -208,7 +209,7 @@ def _run(options: argparse.Namespace, folder: Path) -> None:
         print(f"{tables.latency_table(latency)}\n\n{tables.parts_table(latency)}\n")
     for problem in problems:
         print(f"note: {problem}")
-    if options.out is not None:
+    if reported:
         write_outputs(folder, environment, describe_data(categories), units, summary, latency, problems)
         print(f"written to {options.out}: metrics.json, scores.csv, table.md, report.html")
 
@@ -270,7 +271,13 @@ def _named(settings: Settings, category: Category) -> Settings:
 
 
 def _measure_all(
-    tasks: Sequence[Task], settings: Settings, state: Path, environment: Mapping[str, Any], *, resume: bool
+    tasks: Sequence[Task],
+    settings: Settings,
+    state: Path,
+    environment: Mapping[str, Any],
+    *,
+    resume: bool,
+    pictures: bool,
 ) -> list[dict[str, Any]]:
     """Every task in turn; a line for each that is done, and one bar over all images."""
     state.mkdir(exist_ok=True)
@@ -290,7 +297,14 @@ def _measure_all(
                 return made[key]
 
             unit = run_task(
-                task, make, own, state=state, identity=_identity(own, environment), resume=resume, advance=bar.update
+                task,
+                make,
+                own,
+                state=state,
+                identity=_identity(own, environment),
+                resume=resume,
+                pictures=pictures,
+                advance=bar.update,
             )
             units.append(unit | {"asked": task.asked})
             bar.write(_unit_line(task, unit["row"]))

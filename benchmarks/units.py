@@ -37,6 +37,7 @@ def run_task(
     state: Path,
     identity: Mapping[str, Any],
     resume: bool,
+    pictures: bool,
     advance: Callable[[int], None],
 ) -> dict[str, Any]:
     """Measure a task, or take what is left of an earlier run of it.
@@ -45,6 +46,7 @@ def run_task(
         make: the method, constructed; called only when there is something left to measure.
         state: folder of the units' files.
         identity: what the figures depend on beside the task (code, weights, options).
+        pictures: whether to draw the gallery of the report.
         advance: told of every image that is done.
 
     Returns:
@@ -73,7 +75,7 @@ def run_task(
     elapsed = {entry["path"]: entry["elapsed_s"] for entry in done}
     unit = {
         **_summarise(task, records, references, method, elapsed, fit_s, problems),
-        "gallery": make_gallery(task, method, records) if records else [],
+        "gallery": make_gallery(task, method, records) if pictures and records else [],
     }
     stored = unit | {"replicates": {key: files.pack_array(values) for key, values in unit["replicates"].items()}}
     files.write_whole(finished, json.dumps(stored))

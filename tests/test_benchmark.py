@@ -153,6 +153,7 @@ def test_pixel_metrics_are_those_of_the_heatmaps(data: Path, local_model: str, t
 def test_default_run_needs_nothing(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     small = partial(make_synthetic, references=4, normal=2, of_each_kind=1, side=64)
     monkeypatch.setattr("benchmarks.run.make_synthetic", small)
+    monkeypatch.delattr("benchmarks.units.make_gallery")  # no report, so no pictures for it
     main(["--limit", "2", "--seeds", "1", "--latency", "0", "--precision", "fp32"])
     printed = capsys.readouterr().out
     for name in ("dense", "bank", "texture", "imagenet", "random-vit", "dense+bank"):

@@ -6,6 +6,7 @@ Shapes: B images, a grid of gh x gw patches, N = gh * gw, width D, embedding E.
 from __future__ import annotations
 
 import platform
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -217,8 +218,8 @@ class Backbone:
         self.patch = visual.patch_size[0]
         self.image_size = visual.image_size[0]
         self.depth = len(visual.transformer.resblocks)
-        self.mean = torch.tensor(model.mean, device=device).view(3, 1, 1)
-        self.std = torch.tensor(model.std, device=device).view(3, 1, 1)
+        self.mean = torch.tensor(model.mean, dtype=torch.float32, device=device).view(3, 1, 1)
+        self.std = torch.tensor(model.std, dtype=torch.float32, device=device).view(3, 1, 1)
         self._clip: Any = model.clip.to(device)
         # the sum over the blocks stays in float32, and so does what it begins with: rounded to 16 bits, pixels and the
         # first block move the scores of faint textures by hundredths
@@ -288,9 +289,19 @@ class Backbone:
 
     @torch.inference_mode()
     def encode_text(self, prompts: Sequence[str]) -> torch.Tensor:
-        """(P, E) float32, not normalised."""
+        """(P, E) float32, not normalised. Warns of prompts that are longer than the model reads."""
+        tokenizer = self.model.tokenizer
+        if isinstance(tokenizer, open_clip.SimpleTokenizer):  # others are of models that read more
+            length = tokenizer.context_length
+            cut = [prompt for prompt in prompts if len(tokenizer.encode(prompt)) + 2 > length]  # 2: start and end
+            if cut:
+                warnings.warn(
+                    f"{len(cut)} of {len(prompts)} prompts lose their ends, for {self.model.name!r} reads no more than "
+                    f"{length} tokens: choose shorter or commoner words; the first is {cut[0]!r}",
+                    stacklevel=2,
+                )
         parts = []
         for start in range(0, len(prompts), 256):
-            ids = self.model.tokenizer(list(prompts[start : start + 256])).to(self.device)
+            ids = tokenizer(list(prompts[start : start + 256])).to(self.device)
             parts.append(run_text(self._clip, ids).float())
         return torch.cat(parts)

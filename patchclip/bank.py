@@ -58,7 +58,7 @@ class PatchBank:
         parts = [(0, count)] if skip is None else [(0, skip.start), (skip.stop, count)]
         if not any(start < stop for start, stop in parts):
             raise ValueError("the bank has no vectors to compare with")
-        best = torch.full((len(queries),), float("-inf"), device=queries.device)
+        best = torch.full((len(queries),), float("-inf"), dtype=queries.dtype, device=queries.device)
         index = torch.zeros(len(queries), dtype=torch.long, device=queries.device)
         block = max(256, _BLOCK_BYTES // 4 // max(1, len(queries)))
         for start, stop in parts:
@@ -91,11 +91,13 @@ class PatchBank:
         generator = torch.Generator().manual_seed(seed)
         points = self.vectors
         if width > 128:
-            points = points @ (torch.randn(width, 128, generator=generator) / 128**0.5).to(points.device)
+            points = points @ (torch.randn(width, 128, generator=generator, dtype=points.dtype) / 128**0.5).to(
+                points.device
+            )
         squares = points.square().sum(1)
         current = int(torch.randint(total, (1,), generator=generator))
         chosen = [current]
-        farthest = torch.full((total,), float("inf"), device=points.device)
+        farthest = torch.full((total,), float("inf"), dtype=points.dtype, device=points.device)
         for _ in tqdm(range(count - 1), "coreset", disable=hidden(progress), leave=False):
             distance = torch.addmv(squares, points, points[current], alpha=-2) + squares[current]
             farthest = torch.minimum(farthest, distance)

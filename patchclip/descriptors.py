@@ -36,7 +36,7 @@ def _gaussian(sigma_x: float, sigma_y: float, angle: float = 0.0) -> tuple[torch
     """A normalised Gaussian and the coordinate across it, (15, 15) each."""
     span = torch.arange(-_RADIUS, _RADIUS + 1, dtype=torch.float32)
     y, x = torch.meshgrid(span, span, indexing="ij")
-    turn = torch.tensor(angle)
+    turn = torch.tensor(angle, dtype=torch.float32)
     across, along = x * torch.cos(turn) + y * torch.sin(turn), -x * torch.sin(turn) + y * torch.cos(turn)
     weight = torch.exp(-0.5 * ((across / sigma_x) ** 2 + (along / sigma_y) ** 2))
     return weight / weight.sum(), across
@@ -68,7 +68,7 @@ def describe_texture(rgb: torch.Tensor, patch: int) -> torch.Tensor:
         (B, h / patch, w / patch, 39): mean and deviation of 3 colours, then mean, deviation and maximum of
         the energies of 8 Gabor pairs (at every second pixel, for they vary slowly) and 3 differences of Gaussians.
     """
-    colours = torch.tensor(_COLOURS, device=rgb.device)
+    colours = torch.tensor(_COLOURS, dtype=torch.float32, device=rgb.device)
     colour = torch.einsum("bchw,kc->bkhw", rgb, colours)  # (B, 3, h, w)
     colour = colour * (0.5 / colour[:, :1].mean((2, 3), keepdim=True).clamp(min=_DARKEST))
     padded = F.pad(colour[:, :1], (_RADIUS,) * 4, mode="reflect")
@@ -92,7 +92,7 @@ def texture_constants() -> tuple[torch.Tensor, float]:
     Measured on synthetic normal surfaces by `python -m patchclip.pretrain.constants`, fixed since.
     """
     constants = json.loads(CONSTANTS.read_text())
-    return torch.tensor(constants["scale"]), float(constants["half_at"])
+    return torch.tensor(constants["scale"], dtype=torch.float32), float(constants["half_at"])
 
 
 # --- imagenet: the first two thirds of EfficientNet-Lite0, frozen ---------------------------------------------------
@@ -126,7 +126,7 @@ def imagenet_network(device: torch.device, dtype: torch.dtype = torch.float32) -
     with torch.random.fork_rng(devices=[]):  # it draws random weights first
         parts = imagenet_parts(timm.create_model("tf_efficientnet_lite0"))
     parts.load_state_dict({name: tensor.float() for name, tensor in load_file(IMAGENET_WEIGHTS).items()})
-    _fold_norms(parts.eval())
+    _fold_norms(parts.eval().float())
     parts.to(memory_format=torch.channels_last)  # two thirds of the time on a CPU
     first, coarse = parts.requires_grad_(False).to(device).children()
     stem, norm, *blocks = first.children()

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import warnings
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from numbers import Real
+from operator import length_hint
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -49,8 +50,9 @@ class Detector:
         pretrained: an open_clip tag or the path of a checkpoint; None is the model's default tag
             (`models.DEFAULT_TAGS`), never random weights. A checkpoint that was trained with QuickGELU, as OpenAI's
             were, takes the model's name that ends in "-quickgelu".
-        object_name: what the images show, as a word for the prompts ("bottle").
-        defects: names to choose from, or a mapping of name -> wordings.
+        object_name: what the images show, as a word or two for the prompts ("bottle"). Of a prompt, the embedded model
+            reads 30 tokens, which unusual words soon fill: a warning says so.
+        defects: names to choose from, or a mapping of name -> wordings. A single name is given to every region.
         prompts: (normal, anomalous), two lists of complete sentences in place of the composed ones.
         states: (normal, anomalous), two lists such as "flawless {}" in place of WinCLIP's.
         templates: sentences such as "a photo of a {}." in place of WinCLIP's.
@@ -125,7 +127,8 @@ class Detector:
         self._fingerprints: list[str] = []  # of the images it was fitted with
         self._image_hw: tuple[int, int] | None = None  # their size, where they have one
         moving = ("prompts", "states", "templates", "scales", "temperature", "dense_attention", "image_size", "tile")
-        moved = any(options[name] is not None for name in moving) or smoothing != _SMOOTHING
+        own = loaded.about | {"image_size": self.backbone.image_size}
+        moved = any(options[name] not in (None, own.get(name)) for name in moving) or smoothing != _SMOOTHING
         if "threshold" in loaded.about and recipe == "dense" and not moved:
             self._threshold = Threshold(float(loaded.about["threshold"]), "model")
         else:
@@ -190,23 +193,25 @@ class Detector:
         groups = as_groups(images)
         before = self.memory_, self.weights_, self.levels_, self._fingerprints, self._image_hw
         try:
-            self.memory_, normals, seen = gather(self._extractor, groups, progress=progress)
+            total = sum(map(len, groups.values()))
+            with torch.autocast(self.backbone.device.type, enabled=False):
+                self.memory_, normals, seen = gather(self._extractor, groups, progress=progress)
+                scores = np.array(self._weigh(normals, copies=total - len(seen)))
             self._fingerprints = list(seen)
             sizes = set(seen.values())
             self._image_hw = sizes.pop() if len(sizes) == 1 else None
-            scores = np.array(self._weigh(normals))
             rate, left_out = self.options["max_false_positive_rate"], np.array([bool(own.rows) for own in normals])
             if left_out.sum() >= images_needed(rate):
                 scores = scores[left_out]  # without variations of the only image of a class, which vary less
-            self._set_threshold(scores, rate, "fit", min(sum(map(len, groups.values())), len(scores)))
+            self._set_threshold(scores, rate, "fit", min(total, len(scores)))
         except BaseException:
             self.memory_, self.weights_, self.levels_, self._fingerprints, self._image_hw = before
             raise
         return self
 
-    def _weigh(self, normals: Sequence[Normal]) -> list[float]:
+    def _weigh(self, normals: Sequence[Normal], *, copies: int) -> list[float]:
         """Set the cues' weights and the classes' levels by normal images that are compared with the others of their
-        class; their scores."""
+        class; their scores. `copies`: how many of the fitted images are another's."""
         every = [self._cue_maps(normal.features, own=(normal.number, normal.rows))[0] for normal in normals]
         numbers = [normal.number for normal in normals]
         self.levels_ = ()
@@ -220,7 +225,7 @@ class Detector:
         for maps, number, (features, size_hw, *_) in zip(every, numbers, normals, strict=True):
             heatmaps = self._heatmaps(self._combine(maps, number)[None], size_hw)
             scores += self._scores(heatmaps, [maps], [features])
-        if any(max(float(m.max()) for cue, m in maps.items() if cue != "text") < _ALIKE for maps in every):
+        if copies or any(max(float(m.max()) for cue, m in maps.items() if cue != "text") < _ALIKE for maps in every):
             warnings.warn(
                 "fit: a normal image looks just like another, or like its own variations, and the threshold may be too "
                 "low: leave out copies and blank images",
@@ -286,7 +291,8 @@ class Detector:
         Raises:
             ImageError: see `image.load_image`.
         """
-        return self._results([load_image(own_copy(image))])[0]
+        with torch.autocast(self.backbone.device.type, enabled=False):  # it has a precision of its own
+            return self._results([load_image(own_copy(image))])[0]
 
     @overload
     def predict_batch(
@@ -333,13 +339,14 @@ class Detector:
     def _predict_stream(
         self, images: Iterable[ImageLike], batch_size: int, progress: bool, strict: bool
     ) -> Iterator[Result | ImageError]:
-        total = len(images) if isinstance(images, Sized) else None
+        total = length_hint(images) or None
         loaded = ordered_map(self._try_load, map(own_copy, images), ahead=2 * batch_size)
         untrimmed = 0
         with tqdm(total=total, desc="predict", unit="img", disable=hidden(progress), leave=False) as bar:
             while batch := list(islice(loaded, batch_size)):
                 usable = [pair for pair in batch if not isinstance(pair, (ImageError, Failed))]
-                results = iter(self._results([image for image, _ in usable], [small for _, small in usable]))
+                with torch.autocast(self.backbone.device.type, enabled=False):
+                    results = iter(self._results([image for image, _ in usable], [small for _, small in usable]))
                 for pair in batch:
                     if isinstance(pair, Failed):
                         raise pair.error

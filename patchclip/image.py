@@ -74,7 +74,13 @@ def refuse_single(images: object, whose: str = "") -> None:
     """Raise ValueError for what is no row of images: one image, whose rows or letters would be taken for some."""
     stack = isinstance(images, (np.ndarray, torch.Tensor)) and images.ndim not in (0, 2, 3)  # or a row of paths
     if isinstance(images, (str, bytes, os.PathLike, Image.Image, np.ndarray, torch.Tensor)) and not stack:
-        raise ValueError(f"expected a list of images{whose}, got one, {describe(images)}: put it into a list")
+        greys = (
+            isinstance(images, (np.ndarray, torch.Tensor))
+            and images.ndim == 3
+            and images.shape[-1] > 4 < images.shape[0]
+        )
+        remedy = "put it into a list" + (", or give a stack of grey ones an axis of channels" if greys else "")
+        raise ValueError(f"expected a list of images{whose}, got one, {describe(images)}: {remedy}")
     if isinstance(images, Mapping) or not (hasattr(images, "__iter__") or hasattr(images, "__getitem__")):
         remedy = ": put the images of all its classes into one" if isinstance(images, Mapping) else ""
         raise ValueError(f"expected a list of images{whose}, got {describe(images)}{remedy}")
@@ -84,8 +90,12 @@ def own_copy(image: ImageLike) -> ImageLike:
     """Whoever made an image may fill it anew, turn to another frame or close it, before a thread reads it or the
     result draws its overlay."""
     try:
-        if isinstance(image, (np.ndarray, Image.Image)):
+        if isinstance(image, np.ndarray):
             return image.copy()
+        if isinstance(image, Image.Image) and image.width * image.height <= MAX_PIXELS:  # or `load_image` refuses it
+            copy = image.copy()
+            vars(copy)["filename"] = getattr(image, "filename", "")  # for messages; Pillow's copy has none
+            return copy
     except Exception:  # a picture is decoded to be copied; `load_image` will say what is wrong with it
         return image
     return image.clone() if isinstance(image, torch.Tensor) else image

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,14 +115,19 @@ def _match_masks(folder: Path, paths: Sequence[Path], problems: list[str]) -> di
     """The masks of images: `<stem>.*`, `<stem>_mask.*`, or all files in a folder `<stem>`."""
     found: dict[str, list[Path]] = {}
     masks = images(folder, problems) if folder.is_dir() else ()
+    stems = Counter(path.stem for path in paths)
     for mask in masks:
         stem = mask.stem if mask.parent == folder else mask.relative_to(folder).parts[0]
-        for ending in ("_mask", "_gt", "_label"):
-            stem = stem.removesuffix(ending)
+        if stem not in stems:
+            for ending in ("_mask", "_gt", "_label"):
+                stem = stem.removesuffix(ending)
         found.setdefault(stem, []).append(mask)
-    lonely = sorted(found.keys() - {path.stem for path in paths})
+    lonely = sorted(found.keys() - stems.keys())
     if lonely:
         problems.append(f"{folder}: {len(lonely)} masks have no image, as {found[lonely[0]][0].name}")
+    shared = sorted(stem for stem in found if stems[stem] > 1)
+    if shared:
+        problems.append(f"{folder}: {len(shared)} masks are taken for several images of one name, as {shared[0]}")
     missing = [path for path in paths if path.stem not in found]
     if missing and masks:
         problems.append(f"{folder}: {len(missing)} anomalous images have no mask, as {missing[0].name}")

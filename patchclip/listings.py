@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,9 +30,12 @@ class _Line:
 
 
 def column_names(file: Path) -> set[str]:
-    """The first line of a csv file, in lower case."""
-    with file.open(newline="", encoding="utf-8-sig") as opened:
-        return {name.strip().lower() for name in next(csv.reader(opened), [])}
+    """The first line of a csv file, in lower case; none where it is no table."""
+    with file.open(newline="", encoding="utf-8-sig", errors="replace") as opened:
+        try:
+            return {name.strip().lower() for name in next(csv.reader(opened), [])}
+        except csv.Error:
+            return set()
 
 
 def _table(file: Path, needed: set[str]) -> list[dict[str, str]]:
@@ -39,10 +43,14 @@ def _table(file: Path, needed: set[str]) -> list[dict[str, str]]:
     if missing:
         raise DatasetError(f"{file} has no column {', '.join(sorted(missing))}: expected {', '.join(sorted(needed))}")
     with file.open(newline="", encoding="utf-8-sig") as opened:
-        return [
-            {key.strip().lower(): (value or "").strip() for key, value in row.items() if isinstance(key, str)}
-            for row in csv.DictReader(opened)
-        ]
+        try:
+            rows = list(csv.DictReader(opened))
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise DatasetError(f"{file} is no table in UTF-8 ({error}): save it as one") from None
+    return [
+        {key.strip().lower(): (value or "").strip() for key, value in row.items() if isinstance(key, str)}
+        for row in rows
+    ]
 
 
 # --- csv ----------------------------------------------------------------------------------------------------------
@@ -91,12 +99,13 @@ def read_visa_csv(path: Path) -> list[Category]:
 
 
 def is_realiad(file: Path) -> bool:
-    """A json object with "meta", "train" and "test"."""
+    """A json object with "meta", an object too, and lists "train" and "test"."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return isinstance(content, dict) and {"meta", "train", "test"} <= content.keys()
+    kinds = {"meta": dict, "train": list, "test": list}
+    return isinstance(content, dict) and all(isinstance(content.get(name), kind) for name, kind in kinds.items())
 
 
 def read_realiad(file: Path, path: Path) -> Category:
@@ -107,7 +116,7 @@ def read_realiad(file: Path, path: Path) -> Category:
         path: the folder in which, or in a folder of which, the listing's prefix is a folder.
 
     Raises:
-        DatasetError: no such folder.
+        DatasetError: no such folder, an entry that lacks its class or its path, or no entries.
     """
     content = json.loads(file.read_text(encoding="utf-8"))
     prefix, normal = content["meta"].get("prefix", ""), content["meta"].get("normal_class", "OK")
@@ -119,9 +128,15 @@ def read_realiad(file: Path, path: Path) -> Category:
     lines = []
     for split in ("train", "test"):
         for row in content[split]:
+            if not isinstance(row, dict) or not {"anomaly_class", "image_path"} <= row.keys():
+                raise DatasetError(
+                    f'{file}, {split}: expected entries with "anomaly_class" and "image_path", got {row!r}'
+                )
             kind = "" if row["anomaly_class"] == normal else row["anomaly_class"]
             label = "1" if kind else "0"
             lines.append(_Line(row["image_path"], label, _one(row.get("mask_path")), split, file.stem, kind))
+    if not lines:
+        raise DatasetError(f"{file} lists no images")
     (category,) = _categories(lines, roots[0], path.name, "realiad", file)
     return category
 
@@ -134,12 +149,14 @@ def _one(mask: str | None) -> tuple[str, ...]:
 
 
 def _merged(lines: Iterable[_Line], source: Path) -> list[_Line]:
-    """One line for each image, with all its masks; where they name several defects, with none."""
+    """One line for each image, however its path is written, with all its masks; where they name several defects, with
+    none."""
     merged: dict[str, _Line] = {}
     named: dict[str, set[str]] = {}
     for line in lines:
-        named.setdefault(line.path, set()).update({line.defect} - {""})
-        before = merged.setdefault(line.path, line)
+        path = os.path.normpath(line.path)
+        named.setdefault(path, set()).update({line.defect} - {""})
+        before = merged.setdefault(path, line)
         agree = {
             "label": _label(before, source) == _label(line, source),
             "split": before.split.lower() == line.split.lower(),
@@ -149,8 +166,8 @@ def _merged(lines: Iterable[_Line], source: Path) -> list[_Line]:
             odd = ", ".join(name for name, same in agree.items() if not same)
             raise DatasetError(f"{source}: the lines of {line.path} differ in {odd}: make them agree, or keep one")
         masks = tuple(dict.fromkeys((*before.masks, *line.masks)))
-        defect = next(iter(named[line.path])) if len(named[line.path]) == 1 else ""
-        merged[line.path] = replace(before, masks=masks, defect=defect)
+        defect = next(iter(named[path])) if len(named[path]) == 1 else ""
+        merged[path] = replace(before, masks=masks, defect=defect)
     return list(merged.values())
 
 

@@ -9,7 +9,7 @@ import logging
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -105,8 +105,10 @@ def _load(name: str, pretrained: str | None) -> LoadedModel:
     if isinstance(tower.get("layers"), (list, tuple)):
         raise ModelNotFoundError(_unsupported(name, "ModifiedResNet"))
     if pretrained is not None and (Path(pretrained).suffix or "/" in pretrained or Path(pretrained).is_file()):
-        clip = _create_from_file(name, Path(pretrained))
-        with _failures_in_words(f"the tokenizer of {name!r}"):
+        text = open_clip.get_model_config(name)["text_cfg"]
+        hub = _offline_unless_reachable() if {"hf_model_name", "hf_tokenizer_name"} & text.keys() else nullcontext()
+        with hub, _failures_in_words(f"the text tower of {name!r}"):
+            clip = _create_from_file(name, Path(pretrained))
             return _loaded(name, pretrained, clip, open_clip.get_tokenizer(name))
     pretrained = pretrained or default_tag(name)
     tags = open_clip.list_pretrained_tags_by_model(name)
@@ -158,7 +160,7 @@ def _loaded(
     return LoadedModel(
         name,
         pretrained,
-        clip.eval().requires_grad_(False),
+        clip.eval().float().requires_grad_(False),
         tokenizer,
         tuple(preprocess.get("mean", open_clip.OPENAI_DATASET_MEAN)),
         tuple(preprocess.get("std", open_clip.OPENAI_DATASET_STD)),

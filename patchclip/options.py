@@ -66,12 +66,13 @@ def check_options(options: Mapping[str, Any]) -> None:
         "coreset": ("above 0 and at most 1", lambda v: 0 < v <= 1),
         "smoothing": ("from 0 to 16 tokens", lambda v: 0 <= v <= 16),
         "object_name": ("a word", lambda v: bool(v.strip())),
+        "pretrained": ("a tag or a path, not empty", lambda v: bool(os.fspath(v))),
         "max_false_positive_rate": ("between 0 and 1", lambda v: 0 < v < 1),
         "scales": ("one or more whole numbers of 0 or more", lambda v: _are_whole(v) and min(v) >= 0),
         "layers": ("one or more whole numbers", _are_whole),
     }
     for name, (words, valid) in ranges.items():
-        if options[name] is None and name in _MODELS_OWN:
+        if options[name] is None and name in _MAY_BE_NONE:
             continue
         if not valid(options[name]):
             raise ValueError(f"expected {name} to be {words}, got {options[name]!r}")

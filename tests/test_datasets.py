@@ -174,6 +174,17 @@ def test_realiad(tmp_path: Path) -> None:
     listing.write_text(json.dumps(content | {"meta": {"prefix": "other/"}}))
     with pytest.raises(DatasetError, match="'other/' that is neither in"):
         read_dataset(root)
+    for faulty, reason in (
+        (
+            {"test": [{"image_path": "OK/b.jpg"}]},
+            r"plug.json, test: expected entries.*got \{'image_path': 'OK/b.jpg'\}",
+        ),
+        ({"train": [], "test": []}, "lists no images"),
+        ({"meta": []}, "none of the layouts"),
+    ):
+        listing.write_text(json.dumps(content | faulty))
+        with pytest.raises(DatasetError, match=reason):
+            read_dataset(root)
 
 
 def test_course(tmp_path: Path) -> None:
@@ -203,6 +214,10 @@ def test_good_and_bad_folders(tmp_path: Path) -> None:
         f"{root / 'later'}: neither good nor bad by its name, left out",
         f"{root}: every second good image is tested (2), the others are references",
     )
+    put(root, "bad/7_label.png", "masks/7_label.png", "bad/more/a.png")
+    category = only(root)
+    assert category.test[0].masks == (root / "masks/7_label.png",)
+    assert f"{root / 'masks'}: 1 masks are taken for several images of one name, as a" in category.problems
 
 
 def test_csv(tmp_path: Path) -> None:
@@ -244,6 +259,8 @@ def test_csv(tmp_path: Path) -> None:
         Sample(tmp_path / "i/4.png", 1, None, (tmp_path / "m/4.png", tmp_path / "m/4b.png")),
         Sample(tmp_path / "i/5.png", 1, "dent"),
     )
+    table.write_text("path,label\ni/0.png,0\n./i/0.png,0\ni/1.png,0\ni//1.png,0\ni/4.png,1\n")
+    assert (only(table).references[None], names(only(table), 0)) == ((tmp_path / "i/0.png",), ["i/1.png"])
     table.write_text("path,label,split\ni/0.png,0,train\ni/0.png,0,test\n")
     with pytest.raises(DatasetError, match=r"the lines of i/0.png differ in split: make them agree, or keep one"):
         read_dataset(table)
@@ -256,6 +273,13 @@ def test_csv(tmp_path: Path) -> None:
     table.write_text("file,label\ni/0.png,1\n")
     with pytest.raises(DatasetError, match="has no column path"):
         read_dataset(table)
+    table.write_text("path,label,größe\ni/0.png,1,2\n", encoding="latin-1")
+    for path in (table, tmp_path):
+        with pytest.raises(DatasetError, match=r"list.csv is no table in UTF-8 \(.*save it as one"):
+            read_dataset(path)
+    table.write_text("größe\n", encoding="latin-1")
+    with pytest.raises(DatasetError, match="none of the layouts"):
+        read_dataset(tmp_path)
 
 
 def test_what_cannot_be_read_shows_the_layouts(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ from patchclip import (
     WeightsUnavailableError,
     store,
 )
+from patchclip.descriptors import filters, imagenet_network, texture_constants
 from patchclip.fitting import gather
 from patchclip.image import load_image
 from patchclip.pipeline import hidden
@@ -560,6 +561,8 @@ def test_the_embedded_models_threshold_is_its_own(tiny: Detector) -> None:
     for other in ({"smoothing": 1.0}, {"image_size": 112}, {"scales": (2,)}):
         assert Detector(**other).threshold_source == "uncalibrated"
     assert Detector(recipe="winclip").threshold_source == "uncalibrated"
+    own = tiny.backbone.model.about["temperature"]
+    assert Detector(image_size=224, temperature=own, dense_attention="qk").threshold_source == "model"
 
 
 def test_bytes_and_open_pictures(tiny: Detector, normals: list[np.ndarray]) -> None:
@@ -578,6 +581,36 @@ def test_copies_and_blank_images_are_warned_of(local_model: str, normals: list[n
             detector = Detector(local_model).fit(images)
         assert 0 < detector.threshold < 1
         assert np.isfinite(detector.predict(normals[1]).score)
+    for images in ([normals[0], *[normals[1]] * 5], {"a": normals[:2], "b": normals[:2]}):
+        with pytest.warns(UserWarning, match="looks just like another"):  # though no vector of both is kept
+            Detector(local_model, coreset=0.3).fit(images, progress=False)
+
+
+@FEW
+def test_what_surrounds_it_changes_no_precision(tiny: Detector, normals: list[np.ndarray]) -> None:
+    fitted = Detector(precision="fp32").fit(normals[:2])
+    scores = tiny.predict(normals[2]).score, fitted.predict(normals[2]).score
+    with torch.autocast("cpu", torch.bfloat16):
+        assert (tiny.predict(normals[2]).score, fitted.predict(normals[2]).score) == scores
+        assert [result.score for result in fitted.predict_batch([normals[2]])] == [scores[1]]
+        assert Detector(precision="fp32").fit(normals[:2]).threshold == fitted.threshold
+    for cached in (filters, texture_constants, imagenet_network):
+        cached.cache_clear()
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert Detector(precision="fp32").fit(normals[:2]).threshold == pytest.approx(fitted.threshold, abs=1e-5)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert Detector(precision="fp32").fit(normals[:2]).threshold == fitted.threshold
+
+
+def test_prompts_that_are_too_long_are_warned_of(local_model: str, normals: list[np.ndarray]) -> None:
+    name = "X-ray image of a welded stainless steel pipe segment with flange"
+    with pytest.warns(
+        UserWarning, match=r"prompts lose their ends, for 'tiny' reads no more than 32 tokens.*X-ray image"
+    ):
+        Detector(object_name=name).predict(normals[0])
+    Detector(local_model, object_name=name).predict(normals[0])  # which reads 77
 
 
 @FEW

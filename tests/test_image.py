@@ -169,9 +169,15 @@ def test_what_is_no_image(given: object, reason: str) -> None:
         load_image(given)
 
 
+def test_a_copied_picture_keeps_its_name(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[-1, 70000]], np.int32)).save(tmp_path / "deep.tif")
+    with Image.open(tmp_path / "deep.tif") as opened, pytest.raises(ImageError, match=r"deep\.tif has values"):
+        load_image(image.own_copy(opened))
+
+
 def test_too_many_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image, "MAX_PIXELS", 5)
-    for given in (RGB, as_bytes(Image.fromarray(RGB))):
+    for given in (RGB, as_bytes(Image.fromarray(RGB)), image.own_copy(Image.fromarray(RGB))):
         with pytest.raises(ImageError, match="the limit is 5"):
             load_image(given)
 

@@ -52,6 +52,16 @@ def test_local_checkpoint(suffix: str, dtype: torch.dtype, registered: str, tmp_
         assert torch.allclose(run(loaded, pixels).cls, clip.encode_image(pixels), atol=1e-5)
 
 
+def test_a_text_tower_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def create_model(*_: object, **__: object) -> None:
+        raise RuntimeError("Please pip install transformers")
+
+    save_file(random_clip(1).state_dict(), tmp_path / "weights.safetensors")
+    monkeypatch.setattr(open_clip, "create_model", create_model)
+    with pytest.raises(WeightsUnavailableError, match=r"the text tower of 'xlm-roberta-base-ViT-B-32'.*transformers"):
+        load_model("xlm-roberta-base-ViT-B-32", str(tmp_path / "weights.safetensors"))
+
+
 def test_checkpoint_that_does_not_fit(registered: str, tmp_path: Path) -> None:
     state = random_clip(1, layers=2).state_dict()
     save_file(state, tmp_path / "two.safetensors")

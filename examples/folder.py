@@ -1,7 +1,7 @@
 """A folder of images in; a csv of verdicts, and an overlay of every anomalous one, out.
 
 python examples/folder.py photos/ --normals good/ --out verdicts/
-python examples/folder.py photos2/ --detector verdicts/detector.safetensors --out verdicts2/
+python examples/folder.py photos2/ --detector verdicts/detector.safetensors --calibrate more_good/ --out verdicts2/
 """
 
 from __future__ import annotations
@@ -27,23 +27,32 @@ def parse_arguments() -> argparse.Namespace:
     known.add_argument("--normals", type=Path, help="fit to the images in this folder, known to be good (few-shot)")
     known.add_argument("--detector", type=Path, help="take the detector that an earlier run left in its --out")
     parser.add_argument("--object", help="what the images show, in a word (default: surface)")
+    parser.add_argument("--defects", nargs="+", metavar="NAME", help="names to choose from, after the folder")
+    parser.add_argument("--calibrate", type=Path, metavar="FOLDER", help="more good images, to set the threshold by")
+    parser.add_argument("--threshold", type=float, help="scores above it are anomalous")
     parser.add_argument("--out", type=Path, default=Path("verdicts"), help="folder to write to (default: %(default)s)")
     args = parser.parse_args()
-    if args.detector and args.object:
-        parser.error("--object: the detector of --detector has its own")
+    if args.detector and (args.object or args.defects):
+        parser.error("--object, --defects: the detector of --detector has its own")
+    if args.calibrate and args.threshold is not None:
+        parser.error("--calibrate and --threshold both set the threshold: choose one")
     return args
 
 
 def inspect(args: argparse.Namespace) -> Counter[str]:
     """How many images have each verdict."""
     paths = images_in(args.folder)
+    (args.out / "overlays").mkdir(parents=True, exist_ok=True)
     if args.detector:
         detector = Detector.load(args.detector)
     else:
-        detector = Detector(object_name=args.object or "surface")
+        detector = Detector(object_name=args.object or "surface", defects=args.defects)
         if args.normals:
             detector.fit(images_in(args.normals))
-    (args.out / "overlays").mkdir(parents=True, exist_ok=True)
+    if args.calibrate:
+        detector.calibrate(images_in(args.calibrate))
+    if args.threshold is not None:
+        detector.threshold = args.threshold
     for old in (args.out / "overlays").glob("*.overlay.png"):
         old.unlink()
     detector.save(args.out / "detector.safetensors")

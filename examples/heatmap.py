@@ -11,22 +11,26 @@ import sys
 import warnings
 from pathlib import Path
 
+from PIL import Image
+
 from patchclip import Detector, PatchclipError
 from patchclip.layouts import images_in
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("image", type=Path, help="the image to inspect")
     parser.add_argument("--normals", type=Path, help="folder of normal images to fit first (few-shot)")
     parser.add_argument("--shots", type=int, metavar="N", help="use only so many of the normal images (default: all)")
-    parser.add_argument("--model", default="tiny", help='"tiny" or an open_clip name such as ViT-B-16-plus-240')
+    parser.add_argument(
+        "--model", default="tiny", help="an open_clip name such as ViT-B-16-plus-240 (default: %(default)s)"
+    )
     parser.add_argument("--pretrained", help="open_clip tag or path of a checkpoint (default: the model's own)")
-    parser.add_argument("--object", default="surface", help="what the image shows, in a word")
-    parser.add_argument("--defects", nargs="+", help="defect names to choose from (default: twelve common ones)")
-    parser.add_argument("--recipe", default="dense", choices=("dense", "winclip"), help="one forward, or the paper's")
+    parser.add_argument("--object", default="surface", help="what the image shows, in a word (default: %(default)s)")
+    parser.add_argument("--defects", nargs="+", help="names to choose from, after the image (default: twelve)")
+    parser.add_argument(
+        "--recipe", default="dense", choices=("dense", "winclip"), help="one forward (default), or the paper's"
+    )
     parser.add_argument("--threshold", type=float, help="scores above it are anomalous (default: the detector's own)")
     parser.add_argument("--out", type=Path, help="where the overlay goes (default: <image>_overlay.png, here)")
     args = parser.parse_args()
@@ -34,6 +38,10 @@ def parse_arguments() -> argparse.Namespace:
         parser.error("--shots takes a number of at least 1, of the images in --normals")
     if args.out is not None and not args.out.parent.is_dir():
         parser.error(f"--out: the folder {args.out.parent} does not exist")
+    if args.out is not None and args.out.suffix.lower() not in Image.registered_extensions():
+        parser.error(f"--out: {args.out} does not end as a picture does, such as .png")
+    if args.out is not None and args.out.resolve() == args.image.resolve():
+        parser.error(f"--out: {args.out} is the image itself")
     return args
 
 
@@ -45,10 +53,9 @@ def main() -> int:
             args.model, pretrained=args.pretrained, object_name=args.object, recipe=args.recipe, **options
         )
         if args.normals is not None:
-            normals = images_in(args.normals)
             with warnings.catch_warnings(record=True) as notes:
                 warnings.simplefilter("always", UserWarning)
-                detector.fit(normals[: args.shots])
+                detector.fit(images_in(args.normals)[: args.shots])
             for note in notes:
                 print(f"note       {note.message}")
         if args.threshold is not None:

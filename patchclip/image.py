@@ -202,8 +202,8 @@ def _from_array(values: np.ndarray, name: str) -> np.ndarray:
         if 1 < values.max() <= _TWELVE_BITS:
             used = int(values.max()).bit_length()
             warnings.warn(
-                f"a 16-bit image uses {used} bits alone: it is read by its full range and looks nearly black; bring a "
-                f"camera's {used} bits to 16 first, values << {16 - used}",
+                f"a 16-bit image uses {used} bits alone: it is read by its full range and looks nearly black; shift "
+                f"all images of a camera alike, by what its own bits lack of 16 (for {used} values << {16 - used})",
                 stacklevel=2,
             )
         values = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -81,7 +82,7 @@ def images(folder: Path, problems: list[str]) -> tuple[Path, ...]:
 
 
 def images_in(folder: Path) -> list[Path]:
-    """The images that lie in a folder itself, sorted.
+    """The images that lie in a folder itself, sorted; warns of what else lies there.
 
     Raises:
         ValueError: no folder, or none in it.
@@ -92,6 +93,8 @@ def images_in(folder: Path) -> list[Path]:
     found = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
     if not found:
         raise ValueError(f"{folder} has no images ({', '.join(IMAGE_SUFFIXES)})")
+    if others := [path.name for path in files if path not in found]:
+        warnings.warn(f"{folder}: left out, for they are no images: {', '.join(others)}", stacklevel=2)
     return found
 
 

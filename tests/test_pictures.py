@@ -203,6 +203,14 @@ def test_a_folder_becomes_a_table(tmp_path: Path) -> None:
     assert len(crack["boxes left top right bottom"].split("; ")[0].split()) == 4
     assert "torn.png is no image" in rows["torn.png"]["fault"]
     assert [path.name for path in (tmp_path / "b" / "overlays").iterdir()] == ["tile_crack.jpg.overlay.png"]
+    detector = ("--detector", "b/detector.safetensors", "--out", "c")
+    (photos / "more").mkdir()
+    high = run_example(photos, *detector, "--threshold", 0.9, cwd=tmp_path, script="folder.py")
+    assert re.search(r"normal +2\n.*unreadable +1\n", high.stdout, re.S), high.stdout
+    assert f"note: {photos}: left out, for they are no images: more" in high.stderr
+    own = run_example(photos, *detector, "--calibrate", images / "metal_normal", cwd=tmp_path, script="folder.py")
+    assert own.returncode == 0, own.stderr
+    assert "note: calibrate: 4 normal images cannot fix" in own.stderr
     missing = run_example("nowhere", cwd=tmp_path, script="folder.py")
     assert missing.returncode == 2
     assert missing.stderr == "error: nowhere is no folder: name a folder of images\n"
@@ -235,6 +243,8 @@ def test_the_readme_says_what_is_printed(tmp_path: Path) -> None:
         (["absent.jpg", "--normals", "."], ". has no images (.jpg"),
         (["absent.jpg", "--normals", "nowhere"], "nowhere is no folder"),
         (["absent.jpg", "--model", "ViT-B16"], "did you mean"),
+        (["absent.jpg", "--out", "absent.jpg"], "absent.jpg is the image itself"),
+        (["absent.jpg", "--out", "overlay"], "overlay does not end as a picture does"),
     ],
 )
 def test_the_example_says_what_is_wrong(arguments: list[str], reason: str, tmp_path: Path) -> None:

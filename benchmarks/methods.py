@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 import numpy as np
 from PIL import Image
 
-from patchclip import Detector, ImageError
+from patchclip import DEFAULT_DEFECTS, Detector, ImageError
 
 References = Mapping[str | None, Sequence[Path]]
 
@@ -136,7 +136,7 @@ def make_detector(
         settings.model,
         pretrained=settings.pretrained,
         object_name=settings.object_name,
-        defects=tuple(kinds) or None,
+        defects=tuple(kinds) or DEFAULT_DEFECTS,
         recipe=recipe,
         cues=cues,
         image_size=settings.image_size,

@@ -46,7 +46,8 @@ def inspect(args: argparse.Namespace) -> Counter[str]:
     if args.detector:
         detector = Detector.load(args.detector)
     else:
-        detector = Detector(object_name=args.object or "surface", defects=args.defects)
+        options = {"defects": args.defects} if args.defects else {}
+        detector = Detector(object_name=args.object or "surface", **options)
         if args.normals:
             detector.fit(images_in(args.normals))
     if args.calibrate:

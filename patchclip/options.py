@@ -10,7 +10,7 @@ from typing import Any
 from .backbone import DENSE_ATTENTIONS, Backbone
 from .bank import import_faiss
 from .errors import ModelNotFoundError
-from .prompts import DEFAULT_DEFECTS, defect_wordings
+from .prompts import defect_wordings
 
 CUES = ("text", "tokens", "texture", "imagenet")
 #: The default of every model but the embedded one; recipe "winclip" has no others.
@@ -29,7 +29,7 @@ _KINDS: dict[str, tuple[str, tuple[type, ...]]] = {
     **dict.fromkeys(("temperature", "coreset", "smoothing", "max_false_positive_rate"), ("a number", (Real,))),
     "flips": ("True or False", (bool,)),
 }
-_MAY_BE_NONE = (*_MODELS_OWN, "pretrained", "cues", "defects")
+_MAY_BE_NONE = (*_MODELS_OWN, "pretrained", "cues")
 
 
 def check_options(options: Mapping[str, Any]) -> None:
@@ -124,10 +124,9 @@ def options_in_force(options: Mapping[str, Any], backbone: Backbone) -> dict[str
     layers = options["layers"] or about.get("bank_layers", sorted({max(1, depth // 2), max(1, 3 * depth // 4)}))
     if not all(1 <= layer <= depth for layer in layers):
         raise ValueError(f"expected layers between 1 and {depth} for {options['model']!r}, got {tuple(layers)}")
-    defects = DEFAULT_DEFECTS if options["defects"] is None else options["defects"]
     return {
         "pretrained": backbone.model.pretrained,
-        "defects": {name: list(words) for name, words in defect_wordings(defects).items()},
+        "defects": {name: list(words) for name, words in defect_wordings(options["defects"]).items()},
         "cues": tuple(options["cues"] or cues),
         "scales": tuple(options["scales"] or about.get("scales", (0, 2, 3))) if dense else None,
         "temperature": options["temperature"] or about.get("temperature", 0.07),

@@ -17,7 +17,6 @@ import torch
 from tqdm import tqdm
 
 from . import models, scoring
-from . import prompts as prompt_sets
 from .backbone import Backbone, default_precision, usable_device
 from .bank import Memory, Rows
 from .descriptors import texture_constants
@@ -28,6 +27,7 @@ from .heatmap import find_blobs, half_way, separate_heatmaps
 from .image import ImageLike, fingerprint, load_image, own_copy, refuse_single
 from .options import CUES, check_options, options_in_force
 from .pipeline import Failed, hidden, ordered_map, trim_memory
+from .prompts import DEFAULT_DEFECTS
 from .result import Region, Result
 from .threshold import Threshold, from_normal_scores, images_needed
 
@@ -52,7 +52,8 @@ class Detector:
             were, takes the model's name that ends in "-quickgelu".
         object_name: what the images show, as a word or two for the prompts ("bottle"). Of a prompt, the embedded model
             reads 30 tokens, which unusual words soon fill: a warning says so.
-        defects: names to choose from, or a mapping of name -> wordings. A single name is given to every region.
+        defects: names to choose from, or a mapping of name -> wordings, as `DEFAULT_DEFECTS` is one. A single name is
+            given to every region.
         prompts: (normal, anomalous), two lists of complete sentences in place of the composed ones.
         states: (normal, anomalous), two lists such as "flawless {}" in place of WinCLIP's.
         templates: sentences such as "a photo of a {}." in place of WinCLIP's.
@@ -90,7 +91,7 @@ class Detector:
         *,
         pretrained: str | os.PathLike[str] | None = None,
         object_name: str = "surface",
-        defects: Sequence[str] | Mapping[str, Sequence[str]] = prompt_sets.DEFAULT_DEFECTS,
+        defects: Sequence[str] | Mapping[str, Sequence[str]] = tuple(DEFAULT_DEFECTS),
         prompts: tuple[Sequence[str], Sequence[str]] | None = None,
         states: tuple[Sequence[str], Sequence[str]] | None = None,
         templates: Sequence[str] | None = None,

@@ -61,11 +61,13 @@ def writable_place(path: str | os.PathLike[str]) -> Path:
     """Where a file of that name is written, for `os.replace` would replace a link in place of what it links to.
 
     Raises:
-        OSError: there is no folder for it, or what is there is no ordinary file.
+        OSError: there is no folder for it or none to write to, or what is there is no ordinary file.
     """
     place = Path(path).resolve()
     if not place.parent.is_dir():
         raise FileNotFoundError(f"cannot write {path}: the folder {place.parent} does not exist, make it first")
+    if not os.access(place.parent, os.W_OK):
+        raise PermissionError(f"cannot write {path}: the folder {place.parent} is read-only, name another")
     if place.exists() and not place.is_file():
         raise OSError(f"cannot write {path}: it is there and is no ordinary file, name another")
     return place

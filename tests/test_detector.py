@@ -811,7 +811,9 @@ def test_images_that_fit_has_seen_calibrate_nothing(
         Detector(local_model).calibrate([normals[4], normals[5], normals[4].copy()])
 
 
-def test_saving_follows_links_and_spares_what_is_no_file(local_model: str, tmp_path: Path) -> None:
+def test_saving_follows_links_and_spares_what_is_no_file(
+    local_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     detector = Detector(local_model)
     (tmp_path / "current").symlink_to(tmp_path / "real")
     detector.save(tmp_path / "current")
@@ -823,6 +825,9 @@ def test_saving_follows_links_and_spares_what_is_no_file(local_model: str, tmp_p
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(OSError, match="no ordinary file"):
         detector.save(tmp_path / "pipe")
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(PermissionError, match=f"the folder {tmp_path} is read-only"):
+        detector.save(tmp_path / "new")
 
 
 @FEW

@@ -15,6 +15,7 @@ from PIL import Image
 
 from patchclip import Detector, MissingDependencyError
 from patchclip.descriptors import imagenet_network
+from patchclip.models import ASSETS
 from patchclip.pretrain import data, losses
 from patchclip.pretrain.data import PairSampler, build_pool
 from patchclip.pretrain.model import MODEL_CFG, encode_window, new_model, write_vocabulary
@@ -23,7 +24,7 @@ from patchclip.pretrain.objective import position_window
 from patchclip.pretrain.photographs import find_photographs, photographed
 from patchclip.pretrain.teacher import Distillation, draw_patches, taught_features
 from patchclip.pretrain.train import Settings, train
-from patchclip.pretrain.validate import make_validation
+from patchclip.pretrain.validate import main, make_validation
 from patchclip.synthetic import HELD_OUT, KINDS, sample_defective, sample_surface
 
 SMALL = {"images": 96, "products": 12, "pairs": 4, "stages": ((64, 0.5), (96, 0.5)), "validation_images": 12}
@@ -240,6 +241,18 @@ def test_the_short_vocabulary_reads_any_word(tmp_path: Path) -> None:
     ids = tokenizer(["a photo of a Zwieback grinder", "scratch"])
     assert ids.shape == (2, 32)
     assert int(ids.max()) == tokenizer.vocab_size - 1 == tokenizer.eot_token_id
+
+
+def test_the_model_card_tells_the_embedded_models_figures(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    rows = [line for line in (ASSETS / "tiny" / "README.md").read_text().splitlines() if " k, 224 px |" in line]
+    told = [float(cell) for cell in rows[-1].strip("| ").split("|")[1:]]
+    monkeypatch.setattr(sys, "argv", ["validate"])
+    main()
+    names, values = zip(*(part.split() for part in capsys.readouterr().out.strip().split(", ")), strict=True)
+    assert names == ("image_auroc", "patch_ap", "kind_accuracy")
+    assert [float(value) for value in values] == pytest.approx(told, abs=0.006)
 
 
 def test_validation_is_held_out_and_repeats(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,13 @@
-"""Synthetic validation: families and fills that training never sees."""
+"""Synthetic validation: families and fills that training never sees.
+
+`python -m patchclip.pretrain.validate [FOLDER]` prints the figures of the embedded model, or of a released folder.
+"""
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import open_clip
@@ -11,6 +16,7 @@ from torch.nn import functional as F
 
 from .. import metrics, prompts
 from ..backbone import run_text
+from ..models import TINY, load_model
 from ..synthetic import HELD_OUT, KINDS, sample_defective, sample_surface
 from .losses import patch_targets
 from .model import encode_window
@@ -97,3 +103,18 @@ def validate(model: open_clip.CLIP, tokenizer: open_clip.SimpleTokenizer, data: 
         "patch_ap": metrics.average_precision(targets.label.numpy()[counted] > 0, maps[counted]),
         "kind_accuracy": float(np.mean(right)),
     }
+
+
+def main() -> None:
+    """Parse the command line and run."""
+    parser = argparse.ArgumentParser(prog="python -m patchclip.pretrain.validate", description=__doc__.split("\n")[0])
+    parser.add_argument("folder", type=Path, nargs="?", help="a released model (default: the embedded one)")
+    parser.add_argument("--images", type=int, default=240, help="the more, the steadier (default %(default)s)")
+    args = parser.parse_args()
+    model = load_model(TINY if args.folder is None else f"local-dir:{args.folder}")
+    figures = validate(model.clip, model.tokenizer, make_validation(args.images))
+    print(", ".join(f"{name} {value:.3f}" for name, value in figures.items()))
+
+
+if __name__ == "__main__":
+    main()

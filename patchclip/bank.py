@@ -91,9 +91,8 @@ class PatchBank:
         generator = torch.Generator().manual_seed(seed)
         points = self.vectors
         if width > 128:
-            points = points @ (torch.randn(width, 128, generator=generator, dtype=points.dtype) / 128**0.5).to(
-                points.device
-            )
+            projection = torch.randn(width, 128, generator=generator, dtype=points.dtype) / 128**0.5
+            points = points @ projection.to(points.device)
         squares = points.square().sum(1)
         current = int(torch.randint(total, (1,), generator=generator))
         chosen = [current]

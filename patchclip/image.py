@@ -74,12 +74,9 @@ def refuse_single(images: object, whose: str = "") -> None:
     """Raise ValueError for what is no row of images: one image, whose rows or letters would be taken for some."""
     stack = isinstance(images, (np.ndarray, torch.Tensor)) and images.ndim not in (0, 2, 3)  # or a row of paths
     if isinstance(images, (str, bytes, os.PathLike, Image.Image, np.ndarray, torch.Tensor)) and not stack:
-        greys = (
-            isinstance(images, (np.ndarray, torch.Tensor))
-            and images.ndim == 3
-            and images.shape[-1] > 4 < images.shape[0]
-        )
-        remedy = "put it into a list" + (", or give a stack of grey ones an axis of channels" if greys else "")
+        remedy = "put it into a list"
+        if isinstance(images, (np.ndarray, torch.Tensor)) and images.ndim == 3 and min(images.shape[::2]) > 4:
+            remedy += ", or give a stack of grey ones an axis of channels"
         raise ValueError(f"expected a list of images{whose}, got one, {describe(images)}: {remedy}")
     if isinstance(images, Mapping) or not (hasattr(images, "__iter__") or hasattr(images, "__getitem__")):
         remedy = ": put the images of all its classes into one" if isinstance(images, Mapping) else ""

@@ -93,8 +93,8 @@ def images_in(folder: Path) -> list[Path]:
     found = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
     if not found:
         raise ValueError(f"{folder} has no images ({', '.join(IMAGE_SUFFIXES)})")
-    if others := [path.name for path in files if path not in found]:
-        warnings.warn(f"{folder}: left out, for they are no images: {', '.join(others)}", stacklevel=2)
+    if others := [path.name for path in files if path.suffix.lower() not in IMAGE_SUFFIXES]:
+        warnings.warn(f"{folder}: {len(others)} entries are no images and are left out, as {others[0]}", stacklevel=2)
     return found
 
 

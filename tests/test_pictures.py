@@ -207,7 +207,7 @@ def test_a_folder_becomes_a_table(tmp_path: Path) -> None:
     (photos / "more").mkdir()
     high = run_example(photos, *detector, "--threshold", 0.9, cwd=tmp_path, script="folder.py")
     assert re.search(r"normal +2\n.*unreadable +1\n", high.stdout, re.S), high.stdout
-    assert f"note: {photos}: left out, for they are no images: more" in high.stderr
+    assert f"note: {photos}: 1 entries are no images and are left out, as more" in high.stderr
     own = run_example(photos, *detector, "--calibrate", images / "metal_normal", cwd=tmp_path, script="folder.py")
     assert own.returncode == 0, own.stderr
     assert "note: calibrate: 4 normal images cannot fix" in own.stderr

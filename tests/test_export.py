@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,11 +11,13 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
+from PIL import Image
 
 from patchclip import Detector, MissingDependencyError
 from patchclip.export import _DenseModule
 from patchclip.synthetic import Surface, sample_surface
 
+ROOT = Path(__file__).parents[1]
 FEW = pytest.mark.filterwarnings("ignore:fit.*extrapolation:UserWarning")
 
 
@@ -45,6 +48,12 @@ def test_the_embedded_model_on_twenty_images(surface: Surface, tmp_path: Path) -
     assert_agree(detector, tmp_path / "detector.onnx", images[4:])
     _, scores = run(tmp_path / "detector.onnx", images[4:])
     assert scores.argmax() == 6  # the one with a black square
+    photo = tmp_path / "photo.png"
+    Image.fromarray(images[10]).resize((300, 300)).save(photo)
+    code = re.search(r"```python\n(session = .*?)```", (ROOT / "README.md").read_text(), re.S)[1]
+    found = {"Image": Image, "np": np, "onnxruntime": onnxruntime}
+    exec(code.replace("bottle.onnx", str(tmp_path / "detector.onnx")).replace("photo.jpg", str(photo)), found)
+    assert found["score"] == pytest.approx([detector.predict(photo).score], abs=0.01)
 
 
 def test_zero_shot_and_any_batch(local_model: str, tmp_path: Path) -> None:

@@ -36,12 +36,13 @@ def parse_arguments() -> argparse.Namespace:
     args = parser.parse_args()
     if args.shots is not None and (args.shots < 1 or args.normals is None):
         parser.error("--shots takes a number of at least 1, of the images in --normals")
-    if args.out is not None and not args.out.parent.is_dir():
-        parser.error(f"--out: the folder {args.out.parent} does not exist")
-    if args.out is not None and args.out.suffix.lower() not in Image.registered_extensions():
-        parser.error(f"--out: {args.out} does not end as a picture does, such as .png")
-    if args.out is not None and args.out.resolve() == args.image.resolve():
-        parser.error(f"--out: {args.out} is the image itself")
+    if args.out is not None:
+        if not args.out.parent.is_dir():
+            parser.error(f"--out: the folder {args.out.parent} does not exist")
+        if args.out.suffix.lower() not in Image.registered_extensions():
+            parser.error(f"--out: {args.out} does not end as a picture does, such as .png")
+        if args.out.resolve() == args.image.resolve():
+            parser.error(f"--out: {args.out} is the image itself")
     return args
 
 

@@ -291,17 +291,15 @@ class Backbone:
     def encode_text(self, prompts: Sequence[str]) -> torch.Tensor:
         """(P, E) float32, not normalised. Warns of prompts that are longer than the model reads."""
         tokenizer = self.model.tokenizer
+        ids = tokenizer(list(prompts))
         if isinstance(tokenizer, open_clip.SimpleTokenizer):  # others are of models that read more
+            full = [prompt for prompt, last in zip(prompts, ids[:, -1].tolist(), strict=True) if last]
             length = tokenizer.context_length
-            cut = [prompt for prompt in prompts if len(tokenizer.encode(prompt)) + 2 > length]  # 2: start and end
+            cut = [prompt for prompt in full if len(tokenizer.encode(prompt)) + 2 > length]  # 2: start and end
             if cut:
                 warnings.warn(
                     f"{len(cut)} of {len(prompts)} prompts lose their ends, for {self.model.name!r} reads no more than "
                     f"{length} tokens: choose shorter or commoner words; the first is {cut[0]!r}",
                     stacklevel=2,
                 )
-        parts = []
-        for start in range(0, len(prompts), 256):
-            ids = tokenizer(list(prompts[start : start + 256])).to(self.device)
-            parts.append(run_text(self._clip, ids).float())
-        return torch.cat(parts)
+        return torch.cat([run_text(self._clip, part.to(self.device)).float() for part in ids.split(256)])

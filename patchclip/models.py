@@ -99,15 +99,15 @@ def _load(name: str, pretrained: str | None) -> LoadedModel:
             return _loaded(name, None, _create(name, None, quick_gelu=False), open_clip.get_tokenizer(name))
     if name not in open_clip.list_models():
         raise ModelNotFoundError(_unknown(name))
-    tower = open_clip.get_model_config(name)["vision_cfg"]
+    config = open_clip.get_model_config(name)
+    tower = config["vision_cfg"]
     if "timm_model_name" in tower:
         raise ModelNotFoundError(_unsupported(name, "a timm tower"))
     if isinstance(tower.get("layers"), (list, tuple)):
         raise ModelNotFoundError(_unsupported(name, "ModifiedResNet"))
     if pretrained is not None and (Path(pretrained).suffix or "/" in pretrained or Path(pretrained).is_file()):
-        text = open_clip.get_model_config(name)["text_cfg"]
-        hub = _offline_unless_reachable() if {"hf_model_name", "hf_tokenizer_name"} & text.keys() else nullcontext()
-        with hub, _failures_in_words(f"the text tower of {name!r}"):
+        hub = {"hf_model_name", "hf_tokenizer_name"} & config["text_cfg"].keys()
+        with _offline_unless_reachable() if hub else nullcontext(), _failures_in_words(f"the text tower of {name!r}"):
             clip = _create_from_file(name, Path(pretrained))
             return _loaded(name, pretrained, clip, open_clip.get_tokenizer(name))
     pretrained = pretrained or default_tag(name)

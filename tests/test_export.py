@@ -50,8 +50,10 @@ def test_the_embedded_model_on_twenty_images(surface: Surface, tmp_path: Path) -
     assert scores.argmax() == 6  # the one with a black square
     photo = tmp_path / "photo.png"
     Image.fromarray(images[10]).resize((300, 300)).save(photo)
-    code = re.search(r"```python\n(session = .*?)```", (ROOT / "README.md").read_text(), re.S)[1]
-    found = {"Image": Image, "np": np, "onnxruntime": onnxruntime}
+    code = re.search(
+        r"```python\n(import numpy as np\nimport onnxruntime\n.*?)```", (ROOT / "README.md").read_text(), re.S
+    )[1]
+    found: dict[str, np.ndarray] = {}
     exec(code.replace("bottle.onnx", str(tmp_path / "detector.onnx")).replace("photo.jpg", str(photo)), found)
     assert found["score"] == pytest.approx([detector.predict(photo).score], abs=0.01)
 

@@ -76,7 +76,7 @@ def new_network() -> Any:
     import timm
 
     with torch.random.fork_rng(devices=[]):  # the process's random numbers stay as they are
-        network = timm.create_model("tf_efficientnet_lite0", features_only=True, out_indices=_LEVELS)
+        network: Any = timm.create_model("tf_efficientnet_lite0", features_only=True, out_indices=_LEVELS)
     network.blocks = network.blocks[:_BLOCK_GROUPS]  # timm would compute the others too
     return network
 

@@ -11,19 +11,18 @@ from typing import Any, Literal, overload
 import torch
 
 from . import fitting, inference, persistence
-from .config import Config, Options, keeps_model_threshold
+from .config import Config, Options
 from .encoders.clip import Backbone, resolve_device
 from .encoders.loading import load_model
 from .encoders.prompts import DEFAULT_DEFECTS
 from .errors import ImageError
 from .features import FeatureExtractor
-from .images.load import ImageLike, fingerprint, require_several, snapshot
+from .images.load import ImageLike, snapshot
 from .images.prepare import Prepared
 from .result import Result
-from .scoring.cues import TEXT, cue_names
 from .scoring.memory import Fitted, Memory
 from .streaming import predict_stream
-from .threshold import UNCALIBRATED_VALUE, Threshold, calibrate_threshold, fit_threshold
+from .threshold import Threshold
 
 
 class Detector:
@@ -33,8 +32,8 @@ class Detector:
         model: "tiny" (embedded, nothing to download), any open_clip model with its own ViT tower, "hf-hub:org/name",
             or "local-dir:folder".
         pretrained: an open_clip tag or the path of a checkpoint; None is the model's default tag
-            (`models.DEFAULT_TAGS`), never random weights. A checkpoint that was trained with QuickGELU, as OpenAI's
-            were, takes the model's name that ends in "-quickgelu".
+            (`encoders.loading.DEFAULT_TAGS`), never random weights. A checkpoint that was trained with QuickGELU, as
+            OpenAI's were, takes the model's name that ends in "-quickgelu".
         object_name: what the images show, as a word or two for the prompts ("bottle"). Of a prompt, the embedded model
             reads 30 tokens, which unusual words soon fill: a warning says so.
         defects: names to choose from, or a mapping of name -> wordings, as `DEFAULT_DEFECTS` is one. A single name is
@@ -63,7 +62,8 @@ class Detector:
         device: "cpu", "cuda", ..., or "auto".
 
     Raises:
-        ModelNotFoundError, WeightsUnavailableError: see `models.load_model`; recipe "winclip" needs a model with [CLS].
+        ModelNotFoundError: no such model, one that is not supported, or recipe "winclip" with a model without [CLS].
+        WeightsUnavailableError: the weights are not to be had (`encoders.loading.load_model`).
         ValueError: an option outside its range, or a device that is not there.
         MissingDependencyError: neighbours="faiss" without faiss.
 
@@ -72,7 +72,7 @@ class Detector:
         backbone: the image tower.
         memory_: `scoring.memory.Memory`, the banks of each class, (N, D) float32 vectors each; None before `fit`.
         weights_: cue -> weight in the heatmap, together 1; empty before `fit` and with recipe "winclip".
-        levels_: with several classes, the level of each one's normal images, where its heatmaps are one half.
+        levels_: (classes,) floats, where heatmaps of each class are one half; empty for fewer than two classes.
         classes_: names of the classes it was fitted with; empty without.
 
     Threads may share a detector to predict with, as long as none fits or calibrates it.
@@ -129,18 +129,15 @@ class Detector:
             max_false_positive_rate=max_false_positive_rate,
             precision=precision,
         )
-        resolved_device = resolve_device(device)
+        torch_device = resolve_device(device)
         loaded = load_model(options.model, options.pretrained)
         self.backbone = Backbone(
-            loaded, device=resolved_device, precision=options.precision, dense_attention=options.dense_attention
+            loaded, device=torch_device, precision=precision, dense_attention=options.dense_attention
         )
         self._config = Config.resolve(options, self.backbone)
         self._extractor = FeatureExtractor(self.backbone, self._config)
         self._fitted: Fitted | None = None
-        self._threshold = Threshold(UNCALIBRATED_VALUE, "uncalibrated")
-        model_threshold = loaded.defaults.threshold
-        if model_threshold is not None and keeps_model_threshold(self._config, self.backbone):
-            self._threshold = Threshold(model_threshold, "model")
+        self._threshold = inference.zero_shot_threshold(self._extractor)
 
     @property
     def options(self) -> Mapping[str, Any]:
@@ -159,15 +156,13 @@ class Detector:
 
     @property
     def levels_(self) -> tuple[float, ...]:
-        """With several classes, the level of each one's normal images, where its heatmaps are one half."""
+        """Of each class, the level of its normal images; empty for fewer than two."""
         return self._fitted.class_levels if self._fitted else ()
 
     @property
     def classes_(self) -> tuple[str, ...]:
         """Names of the classes it was fitted with; empty without."""
         return self._fitted.class_names if self._fitted else ()
-
-    # --- threshold ------------------------------------------------------------------------------------------------
 
     @property
     def threshold(self) -> float:
@@ -190,8 +185,6 @@ class Detector:
         """Whether the stated false-positive rate holds for new normal images of the same kind."""
         return self._threshold.guaranteed
 
-    # --- fit ------------------------------------------------------------------------------------------------------
-
     def fit(
         self, images: Sequence[ImageLike] | Mapping[str, Sequence[ImageLike]], *, progress: bool = True
     ) -> Detector:
@@ -206,22 +199,12 @@ class Detector:
                 guess then. All classes share the text of `object_name`.
             progress: show a bar on a terminal or in a notebook.
 
-        Returns:
-            self.
-
         Raises:
-            ImageError: an image cannot be used.
+            ImageError: an image cannot be used. After any error the detector is as it was.
             ValueError: no images, one image in place of a list, `cues` without a bank, or a coreset too small.
-
-        After an error the detector is as it was.
         """
-        if set(self._config.cues) == {TEXT}:
-            raise ValueError(f"nothing to fit with cues={self._config.cues}: add some of {cue_names()[1:]}")
         with torch.autocast(self.backbone.device.type, enabled=False):
-            fitted, normals = fitting.fit(self._extractor, images, progress=progress)
-        rate = self._config.max_false_positive_rate
-        threshold = fit_threshold(normals, rate, usual_spread=self._usual_spread(fitted))
-        self._fitted, self._threshold = fitted, threshold
+            self._fitted, self._threshold = fitting.fit(self._extractor, images, progress=progress)
         return self
 
     def calibrate(
@@ -240,22 +223,9 @@ class Detector:
             ImageError: an image cannot be used.
             ValueError: fewer than two images, or a rate outside (0, 1).
         """
-        rate = self._config.max_false_positive_rate if max_false_positive_rate is None else max_false_positive_rate
-        if not 0 < rate < 1:
-            raise ValueError(f"expected a false-positive rate between 0 and 1, got {rate}")
-        seen = [(result.score, fingerprint(result.image)) for result in self.predict_batch(images, progress=progress)]
-        fitted_images = self._fitted.fingerprints if self._fitted else ()
-        spread = self._usual_spread(self._fitted)
-        self._threshold = calibrate_threshold(seen, fitted_images, rate, usual_spread=spread)
+        results = self.predict_batch(images, progress=progress)
+        self._threshold = fitting.calibrate(self._extractor, self._fitted, results, max_false_positive_rate)
         return self
-
-    def _usual_spread(self, fitted: Fitted | None) -> float | None:
-        """Of the scores of normal images after a fit, where the model brings it."""
-        if fitted is None or not self._extractor.recipe.WEIGHS_CUES:
-            return None
-        return self.backbone.model.defaults.score_spread
-
-    # --- predict --------------------------------------------------------------------------------------------------
 
     def predict(self, image: ImageLike) -> Result:
         """Heatmap, score, verdict and regions of one image.
@@ -267,9 +237,7 @@ class Detector:
         return result
 
     def prepare(self, image: ImageLike) -> Prepared:
-        """The first half of `predict`: read an image and resize it for the network.
-
-        It runs on the CPU alone; threads may share the detector for it, and the result can be pickled.
+        """The first half of `predict`, on the CPU alone and in any thread: read an image, resize it for the network.
 
         Raises:
             ImageError: see `images.load.load_image`.
@@ -327,21 +295,8 @@ class Detector:
             ImageError: with errors="raise", when that image's turn has come; what `images` raises, likewise.
             ValueError: one image in place of several, batch_size below 1, or another word for errors.
         """
-        require_several(images)
-        if batch_size < 1:
-            raise ValueError(f"expected a batch size of at least 1, got {batch_size}")
-        if errors not in ("raise", "return"):
-            raise ValueError(f'expected errors="raise" or "return", got {errors!r}')
-        return predict_stream(
-            self._extractor.prepare,
-            self.predict_prepared,
-            images,
-            batch_size=batch_size,
-            progress=progress,
-            errors=errors,
-        )
-
-    # --- save and load --------------------------------------------------------------------------------------------
+        prepare, predict = self._extractor.prepare, self.predict_prepared
+        return predict_stream(prepare, predict, images, batch_size=batch_size, progress=progress, errors=errors)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the detector, fitted or not, to one safetensors file (format: `persistence`). Atomic.

@@ -19,11 +19,12 @@ from .images.load import ImageLike, fingerprint, load_image, require_several, sn
 from .inference import combine, cue_maps
 from .progress import progress_bar
 from .recipes.features import Features
-from .scoring.cues import TEXT
+from .result import Result
+from .scoring.cues import TEXT, cue_names
 from .scoring.heatmap import separate_heatmaps
 from .scoring.maps import class_levels, fuse, fusion_weights
 from .scoring.memory import Fitted, LeftOut, Memory, build_banks
-from .threshold import NormalScores, images_needed
+from .threshold import NormalScores, Threshold, calibrate_threshold, fit_threshold, images_needed
 
 #: Leave-one-out looks at about so many normal images at most, or at as many as the false-positive rate takes, spread
 #: evenly, and at one of each class at least.
@@ -51,12 +52,15 @@ class Normal:
 
 def fit(
     extractor: FeatureExtractor, images: Sequence[ImageLike] | Mapping[str, Sequence[ImageLike]], *, progress: bool
-) -> tuple[Fitted, NormalScores]:
+) -> tuple[Fitted, Threshold]:
     """See `Detector.fit`.
 
-    Returns:
-        What is kept, and the leave-one-out scores that the threshold is set by.
+    Raises:
+        ImageError, ValueError: see there.
     """
+    config = extractor.config
+    if set(config.cues) == {TEXT}:
+        raise ValueError(f"nothing to fit with cues={config.cues}: add some of {cue_names()[1:]}")
     groups = group_by_class(images)
     memory, normals, sizes = _collect(extractor, groups, progress=progress)
     one_size = next(iter(sizes.values())) if len(set(sizes.values())) == 1 else None
@@ -72,7 +76,37 @@ def fit(
         image_count=image_count,
         left_out=np.array([bool(normal.left_out.rows) for normal in normals]),
     )
-    return fitted, scores
+    threshold = fit_threshold(scores, config.max_false_positive_rate, usual_spread=_usual_spread(extractor, fitted))
+    return fitted, threshold
+
+
+def calibrate(
+    extractor: FeatureExtractor, fitted: Fitted | None, results: Iterable[Result], max_false_positive_rate: float | None
+) -> Threshold:
+    """See `Detector.calibrate`.
+
+    Args:
+        results: of normal images.
+        max_false_positive_rate: None is the detector's own.
+
+    Raises:
+        ValueError: fewer than two results, or a rate outside (0, 1).
+    """
+    rate = max_false_positive_rate
+    if rate is None:
+        rate = extractor.config.max_false_positive_rate
+    if not 0 < rate < 1:
+        raise ValueError(f"expected a false-positive rate between 0 and 1, got {rate}")
+    images = [(result.score, fingerprint(result.image)) for result in results]
+    fitted_images = fitted.fingerprints if fitted is not None else ()
+    return calibrate_threshold(images, fitted_images, rate, usual_spread=_usual_spread(extractor, fitted))
+
+
+def _usual_spread(extractor: FeatureExtractor, fitted: Fitted | None) -> float | None:
+    """Of the scores of normal images after a fit, where the model brings it."""
+    if fitted is None or not extractor.recipe.WEIGHS_CUES:
+        return None
+    return extractor.backbone.model.defaults.score_spread
 
 
 def group_by_class(

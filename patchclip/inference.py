@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import torch
 
+from .config import keeps_model_threshold
 from .features import FeatureExtractor
 from .images.prepare import Prepared
 from .recipes.features import Features
@@ -15,10 +16,18 @@ from .scoring.cues import TEXT
 from .scoring.heatmap import find_regions, separate_heatmaps
 from .scoring.maps import fuse, name_probabilities
 from .scoring.memory import Fitted, LeftOut
-from .threshold import Threshold
+from .threshold import UNCALIBRATED_VALUE, Threshold
 
 #: A defect gets a name when its probability is at least this many times that of a blind guess.
 _MIN_NAME_ADVANTAGE = 1.5
+
+
+def zero_shot_threshold(extractor: FeatureExtractor) -> Threshold:
+    """The model's own, where heatmaps are made as it was measured, else one half."""
+    model_value = extractor.backbone.model.defaults.threshold
+    if model_value is not None and keeps_model_threshold(extractor.config, extractor.backbone):
+        return Threshold(model_value, "model")
+    return Threshold(UNCALIBRATED_VALUE, "uncalibrated")
 
 
 def predict(

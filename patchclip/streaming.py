@@ -7,7 +7,7 @@ from itertools import islice
 from operator import length_hint
 
 from .errors import ImageError
-from .images.load import ImageLike, snapshot
+from .images.load import ImageLike, require_several, snapshot
 from .images.prefetch import SourceFailure, ordered_map, trim_memory
 from .images.prepare import Prepared
 from .progress import progress_bar
@@ -26,8 +26,27 @@ def predict_stream(
     progress: bool,
     errors: str,
 ) -> Iterator[Result | ImageError]:
-    """See `Detector.predict_batch`."""
+    """See `Detector.predict_batch`.
 
+    Raises:
+        ValueError: at once, for one image in place of several, and options outside their range.
+    """
+    require_several(images)
+    if batch_size < 1:
+        raise ValueError(f"expected a batch size of at least 1, got {batch_size}")
+    if errors not in ("raise", "return"):
+        raise ValueError(f'expected errors="raise" or "return", got {errors!r}')
+    return _stream(prepare, predict_prepared, images, batch_size, progress, errors)
+
+
+def _stream(
+    prepare: Callable[[ImageLike], Prepared],
+    predict_prepared: Callable[[Sequence[Prepared]], list[Result]],
+    images: Iterable[ImageLike],
+    batch_size: int,
+    progress: bool,
+    errors: str,
+) -> Iterator[Result | ImageError]:
     def try_prepare(image: ImageLike) -> Prepared | ImageError:
         try:
             return prepare(image)

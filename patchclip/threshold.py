@@ -89,7 +89,7 @@ def calibrate_threshold(
         warnings.warn(
             f"calibrate: {copies} of {len(scores)} images are copies of each other or of those that fit has seen, "
             "and the threshold may be too low: take new images",
-            stacklevel=3,
+            stacklevel=4,
         )
     threshold = from_normal_scores(np.array(scores), rate, "calibrate", usual_spread=usual_spread)
     _warn_of_extrapolation(threshold, len(scores), len(scores), rate)
@@ -107,7 +107,7 @@ def _warn_of_extrapolation(threshold: Threshold, image_count: int, score_count: 
     warnings.warn(
         f"{threshold.source}: {images} cannot fix a false-positive rate of {rate:g}, {reason}: the threshold "
         f"{threshold.value:.4f} is an extrapolation; calibrate with {needed} new images, or set it",
-        stacklevel=4,
+        stacklevel=5,
     )
 
 

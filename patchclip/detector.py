@@ -50,11 +50,10 @@ class Detector:
         layers: blocks, counted from 1 to the model's depth, whose tokens fill the bank.
         dense_attention: of the last block: "qk" as trained, or self-self "qq", "kk", "vv" (`encoders.clip.run_tower`).
         image_size: side in pixels of the square whose area an image is resized to, 32 to 4096; None is the model's own.
-        tile: cut larger images into tiles of about so many of their pixels a side, 32 or more, each seen at
-            `image_size`; None has no tiles.
+        tile: side in pixels, 32 or more, of the tiles that larger images are cut into, each seen at `image_size`.
         coreset: share of the bank to keep, in (0, 1].
         neighbours: "exact", or "faiss" for banks of a million vectors: 99.9 % of the nearest ones, many times faster
-            (extra `faiss`; its index is made anew by `load`).
+            (extra `faiss`; `load` builds its index again).
         rotations: 1, 2, 4 or 8 turned copies of each normal image in the bank; flips: mirrored ones too.
         smoothing: sigma of the heatmap's Gaussian in tokens, up to 16; recipe "winclip" has none.
         max_false_positive_rate: share of normal images that may exceed the threshold of `fit`, between 0 and 1.

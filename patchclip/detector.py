@@ -13,7 +13,7 @@ import torch
 from . import fitting, inference, persistence
 from .config import Config, Options
 from .encoders.clip import Backbone, resolve_device
-from .encoders.loading import load_model
+from .encoders.loading import downloads, load_model
 from .encoders.prompts import DEFAULT_DEFECTS
 from .errors import ImageError
 from .features import FeatureExtractor
@@ -309,13 +309,19 @@ class Detector:
 
     @classmethod
     def load(
-        cls, path: str | os.PathLike[str], *, device: str = "auto", pretrained: str | os.PathLike[str] | None = None
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        device: str = "auto",
+        pretrained: str | os.PathLike[str] | None = None,
+        allow_download: bool = False,
     ) -> Detector:
         """Read what `save` wrote; on the same kind of device every heatmap comes out as before.
 
         Args:
             device: as in the constructor.
             pretrained: where the backbone's checkpoint, or the folder of a "local-dir:", is now, if it has moved.
+            allow_download: whether the backbone that the file names may be downloaded where it is not on this machine.
 
         Raises:
             FileNotFoundError: no such file.
@@ -326,11 +332,13 @@ class Detector:
         """
         saved = persistence.read_file(path)
         resolve_device(device)  # a wrong device is no damage of the file
-        with persistence.damage_reported(path):
+        with persistence.damage_reported(path), downloads(allowed=allow_download):
             detector = cls(**saved.options(pretrained), device=device)
             detector._fitted = saved.fitted(detector._config, detector.backbone.device)
             detector._threshold = saved.threshold()
-        saved.check_networks(detector.backbone, detector._config)
+            saved.check_networks(detector.backbone, detector._config)
+            if detector._fitted is not None:
+                persistence.check_banks(detector._fitted, detector._extractor.example_features())
         return detector
 
     def export(

@@ -8,6 +8,8 @@ from __future__ import annotations
 import copy
 import json
 import os
+import shutil
+import tempfile
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -211,9 +213,13 @@ def _quantize(path: Path, calibration: Sequence[np.ndarray]) -> None:
     products = [node.name for node in graph.node if node.op_type == "MatMul" and matrices & set(node.input)]
     inputs = iter([{"image": pixels} for pixels in calibration])
     reader = SimpleNamespace(get_next=lambda: next(inputs, None))
-    quantized = path.with_name(f"int8.{path.name}")  # beside it, in a folder of their own
-    with root_logger_silenced(), warnings.catch_warnings():  # it advises a preparation that torch's exporter has made
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        root_logger_silenced(),  # it advises a preparation that torch's exporter has made
+        warnings.catch_warnings(),
+    ):
         warnings.simplefilter("ignore")
+        quantized = Path(folder) / "int8.onnx"
         quantization.quantize_static(
             str(path),
             str(quantized),
@@ -224,7 +230,7 @@ def _quantize(path: Path, calibration: Sequence[np.ndarray]) -> None:
             weight_type=quantization.QuantType.QInt8,
             nodes_to_quantize=products,
         )
-    os.replace(quantized, path)
+        shutil.copyfile(quantized, path)
 
 
 def _metadata(

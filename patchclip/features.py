@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -18,6 +19,9 @@ from .images.prepare import Plan, Prepared, resize, to_rgb
 from .recipes import RECIPES
 from .recipes.features import Features
 from .scoring.cues import TEXT, bank_cues
+
+#: Side of the image that the widths of vectors are found by.
+_EXAMPLE_SIDE = 16
 
 
 class FeatureExtractor:
@@ -75,6 +79,12 @@ class FeatureExtractor:
                 raise ValueError(
                     f"expected an image prepared for {plan}, got {image.plan}: prepare it with this detector"
                 )
+
+    def example_features(self) -> Features:
+        """Features of a small black image, with the vectors of all banks: their names and widths."""
+        prepared = self.prepare(np.zeros((_EXAMPLE_SIDE, _EXAMPLE_SIDE, 3), np.uint8))
+        [(_, features)] = self.extract([prepared], with_text=False, with_banks=True)
+        return features
 
     @torch.inference_mode()
     def extract(

@@ -16,7 +16,7 @@ import torch
 from .features import FeatureExtractor
 from .images.augment import mild_variations, rotated_and_flipped
 from .images.load import ImageLike, fingerprint, load_image, require_several, snapshot
-from .inference import combine, cue_maps
+from .inference import check_finite, combine, cue_maps
 from .progress import progress_bar
 from .recipes.features import Features
 from .result import Result
@@ -71,8 +71,10 @@ def fit(
         fitted = _weigh(fitted, maps, class_indices)
     image_count = sum(len(group) for group in groups.values())
     _warn_of_copies(maps, has_copies=len(sizes) < image_count)
+    left_out_scores = [_score(extractor, fitted, *pair) for pair in zip(normals, maps, strict=True)]
+    check_finite(left_out_scores, extractor)
     scores = NormalScores(
-        scores=np.array([_score(extractor, fitted, *pair) for pair in zip(normals, maps, strict=True)]),
+        scores=np.array(left_out_scores),
         image_count=image_count,
         left_out=np.array([bool(normal.left_out.rows) for normal in normals]),
     )

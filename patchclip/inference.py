@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
 
 from .config import keeps_model_threshold
+from .errors import PatchclipError
 from .features import FeatureExtractor
 from .images.prepare import Prepared
 from .recipes.features import Features
@@ -47,6 +49,7 @@ def predict(
         sizes_hw = [prepared[index].image_hw for index in indices]
         heatmaps = separate_heatmaps(combined, sizes_hw, recipe.smoothing(extractor.config))
         scores = recipe.scores(heatmaps, maps, features)
+        check_finite(scores, extractor)
         for position, index in enumerate(indices):
             heatmap, score = heatmaps[position], scores[position]
             is_anomalous = score > threshold.value
@@ -69,6 +72,15 @@ def predict(
                 _region_level=region_level,
             )
     return [results[index] for index in range(len(prepared))]
+
+
+def check_finite(scores: Sequence[float], extractor: FeatureExtractor) -> None:
+    """Raise PatchclipError where a score is no number: NaN would pass for normal."""
+    if not all(math.isfinite(score) for score in scores):
+        raise PatchclipError(
+            f"the network {extractor.config.model!r} or the banks give scores that are NaN or infinite in precision "
+            f'"{extractor.config.precision}": check the checkpoint, or use precision="fp32"'
+        )
 
 
 def uses_text(extractor: FeatureExtractor, fitted: Fitted | None) -> bool:

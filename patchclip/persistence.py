@@ -1,16 +1,20 @@
 """A detector to one safetensors file and back: tensors, and everything else as JSON in the metadata. No pickle.
 
-Layout, format_version 1:
-    metadata["patchclip"]   JSON: {"format": "detector", "format_version": 1, "detector": {options; hash, generation
-                            and preprocessing ("input") of the backbone; fingerprints of the cues ("descriptors");
-                            classes and their levels; cue weights; threshold; fingerprints and size of the images}}
+Layout, format_version 2:
+    metadata["patchclip"]   JSON: {"format": "detector", "format_version": 2, "sha256": of the content and the tensors,
+                            "detector": {options; hash, generation and preprocessing ("input") of the backbone;
+                            fingerprints of the cues ("descriptors"); classes and their levels; cue weights; threshold;
+                            fingerprints and size of the images}}
     tensors                 bank.<class index>.<bank name>, (N, D) float32
 
-What a detector depends on is saved with it, and checked when it is loaded.
+Format_version 1 is the same without the sha256: a file of it that was damaged can load and give other results.
+
+What a detector depends on is saved with it, and checked when it is loaded. A file is read once, and not needed later.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -24,16 +28,19 @@ import torch
 
 from .config import Config
 from .encoders.clip import Backbone
+from .encoders.loading import LOCAL_FOLDER
 from .errors import FileFormatError, PatchclipError, WeightsUnavailableError
 from .files import atomic_write
 from .recipes import RECIPES
+from .recipes.features import Features
 from .scoring.cues import fingerprints
 from .scoring.memory import Fitted, Memory
-from .threshold import Threshold
+from .threshold import SOURCES, Threshold
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
-LOCAL_FOLDER = "local-dir:"
+#: The JSON of a detector; ours has a few kilobytes, and 100 bytes for each image that it was fitted with.
+_MAX_HEADER_BYTES = 64 * 1024 * 1024
 
 
 def save(
@@ -62,7 +69,8 @@ def save(
 
 @dataclass(frozen=True, eq=False)
 class SavedDetector:
-    """What a file holds; its methods raise FileFormatError where that is damaged.
+    """What a file holds. Its methods raise ValueError, KeyError and their like where that is not as `save` leaves it:
+    use them inside `damage_reported`.
 
     Attributes:
         path: of the file.
@@ -88,25 +96,20 @@ class SavedDetector:
         return options | {"pretrained": pretrained}
 
     def threshold(self) -> Threshold:
-        """As it was saved.
-
-        Raises:
-            ValueError: outside its range.
-        """
-        threshold = Threshold(*self.content["threshold"])
-        if not 0 <= threshold.value <= 1:
-            raise ValueError(f"a threshold of {threshold.value}")
-        return threshold
+        """As it was saved."""
+        value, source, guaranteed = self.content["threshold"]
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not is_number or not 0 <= value <= 1 or source not in SOURCES or not isinstance(guaranteed, bool):
+            raise ValueError(f"a threshold of {[value, source, guaranteed]}")
+        return Threshold(float(value), source, guaranteed)
 
     def fitted(self, config: Config, device: torch.device) -> Fitted | None:
-        """What was fitted; None for a detector without.
-
-        Raises:
-            ValueError: not as `fit` leaves it.
-        """
+        """What was fitted; None for a detector without."""
         classes = self.content["classes"]
         weights = dict(self.content["cue_weights"])
         levels = tuple(self.content["class_levels"])
+        if classes is not None and not _are_classes(classes):
+            raise ValueError(f"classes {classes}")
         weighed_classes = 0  # that `fit` has weighed
         if classes is not None and RECIPES[config.recipe].WEIGHS_CUES:
             weighed_classes = len(classes)
@@ -118,11 +121,10 @@ class SavedDetector:
             raise ValueError(f"weights of the cues {list(weights)}")
         if not all(0 <= weight <= 1 for weight in weights.values()):
             raise ValueError(f"weights of the cues {weights}")
-        image_hw = self.content.get("image_hw")
-        if image_hw is not None:
-            height, width = map(int, image_hw)
-            image_hw = (height, width)
+        image_hw = _checked_size(self.content.get("image_hw"))
         image_fingerprints = tuple(self.content.get("fingerprints", ()))
+        if not all(isinstance(fingerprint, str) for fingerprint in image_fingerprints):
+            raise ValueError("fingerprints that are no strings")
         if classes is None:
             return None
         memory = Memory.from_tensors(self.tensors, classes, device, neighbours=config.neighbours)
@@ -153,6 +155,17 @@ class SavedDetector:
             )
 
 
+def check_banks(fitted: Fitted, features: Features) -> None:
+    """Raise ValueError where the banks are not those that features of an image are compared with."""
+    for banks in fitted.memory.banks:
+        if banks.keys() != features.vectors.keys():
+            raise ValueError(f"banks {sorted(banks)} where {sorted(features.vectors)} belong")
+        for name, bank in banks.items():
+            width = features.vectors[name].shape[-1]
+            if len(bank) == 0 or bank.vectors.shape[1] != width:
+                raise ValueError(f"the bank {name} has the shape {tuple(bank.vectors.shape)} in place of (N, {width})")
+
+
 @contextmanager
 def damage_reported(path: str | os.PathLike[str]) -> Iterator[None]:
     """What goes wrong with the contents of a file is a FileFormatError that names it."""
@@ -160,7 +173,7 @@ def damage_reported(path: str | os.PathLike[str]) -> Iterator[None]:
         yield
     except PatchclipError:
         raise
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise FileFormatError(f"{path} has damaged or foreign contents ({error!r}): save the detector again") from error
 
 
@@ -168,35 +181,67 @@ def write_file(path: str | os.PathLike[str], tensors: Mapping[str, torch.Tensor]
     """Write tensors and the content of a detector."""
     from safetensors.torch import save as to_bytes
 
-    whole = {"format": "detector", "format_version": FORMAT_VERSION, "detector": content}
-    # one entry, since safetensors does not keep the order of several; an option may be a numpy scalar
-    metadata = {"patchclip": json.dumps(whole, default=lambda value: value.item())}
-    data = to_bytes({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata)
+    on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    # JSON and back: an option may be a numpy scalar, and a tuple becomes a list
+    plain = json.loads(json.dumps(content, default=lambda value: value.item()))
+    whole = {
+        "format": "detector",
+        "format_version": FORMAT_VERSION,
+        "sha256": _hash(plain, on_cpu),
+        "detector": plain,
+    }
+    # one entry, since safetensors does not keep the order of several
+    data = to_bytes(on_cpu, {"patchclip": json.dumps(whole)})
     with atomic_write(path) as temporary:
         temporary.write_bytes(data)
 
 
 def read_file(path: str | os.PathLike[str]) -> SavedDetector:
-    """What `save` wrote.
+    """What `save` wrote; the file is read once, and may change or go away afterwards.
 
     Raises:
-        FileNotFoundError: no such file.
-        FileFormatError: not a detector file, truncated, or of a newer version.
+        OSError: no such file, or one that cannot be read.
+        FileFormatError: not a detector file, damaged, or of a newer version.
     """
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
+    from safetensors.torch import load as from_bytes
 
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no detector file at {path}")
+    data = _read(path)
     try:
-        with safe_open(path, framework="pt") as file:
-            whole = json.loads((file.metadata() or {}).get("patchclip", "{}"))
-            _check_format(path, whole)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        header = _read_header(data)
+        whole = json.loads(header.get("__metadata__", {}).get("patchclip", "{}"))
+        _check_format(path, whole)
+        tensors = from_bytes(data)
+        if whole["format_version"] > 1 and whole["sha256"] != _hash(whole["detector"], tensors):
+            raise FileFormatError(
+                f"{path} is damaged: its checksum does not fit, take a copy or save the detector again"
+            )
+    except PatchclipError:
+        raise
+    except (SafetensorError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise FileFormatError(
             f"{path} is no detector file or is truncated ({error}): write it again with Detector.save"
         ) from error
     return SavedDetector(path, whole["detector"], tensors)
+
+
+def _read(path: str | os.PathLike[str]) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError:
+        raise FileNotFoundError(f"no detector file at {path}") from None
+    except IsADirectoryError:
+        raise IsADirectoryError(f"{path} is a folder: name the detector's file") from None
+    except PermissionError:
+        raise PermissionError(f"{path} cannot be read: permission denied") from None
+
+
+def _read_header(data: bytes) -> dict[str, Any]:
+    """The JSON that a safetensors file begins with."""
+    length = int.from_bytes(data[:8], "little")
+    if not 0 < length <= min(len(data), _MAX_HEADER_BYTES):
+        raise ValueError(f"a header of {length} bytes in a file of {len(data)}")
+    return json.loads(data[8 : 8 + length])
 
 
 def _check_format(path: str | os.PathLike[str], whole: Any) -> None:
@@ -207,5 +252,32 @@ def _check_format(path: str | os.PathLike[str], whole: Any) -> None:
         raise FileFormatError(
             f"{path} has format version {version!r}, this patchclip reads up to {FORMAT_VERSION}: update patchclip"
         )
-    if "detector" not in whole:
+    if not isinstance(whole.get("detector"), dict):
         raise FileFormatError(f"{path} has no detector in it: save it again with Detector.save")
+
+
+def _hash(content: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> str:
+    """Of all that a file says."""
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _are_classes(classes: Any) -> bool:
+    """One group without a name, or different names."""
+    if classes == [None]:
+        return True
+    are_names = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
+    return are_names and 0 < len(set(classes)) == len(classes)
+
+
+def _checked_size(image_hw: Any) -> tuple[int, int] | None:
+    if image_hw is None:
+        return None
+    height, width = image_hw
+    if not all(type(side) is int and side > 0 for side in (height, width)):
+        raise ValueError(f"an image size of {image_hw}")
+    return height, width

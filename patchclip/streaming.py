@@ -1,10 +1,11 @@
-"""A stream of images -> results in order: prepared ahead in threads, predicted in batches."""
+"""A stream of images -> results in order: prepared ahead in threads, predicted in batches, within a bound of memory."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
 from operator import length_hint
+from typing import NoReturn
 
 from .errors import ImageError
 from .images.load import ImageLike, require_several, snapshot
@@ -15,6 +16,11 @@ from .result import Result
 
 #: Images after which freed memory goes back to the system.
 _TRIM_EVERY = 64
+
+#: Decoded images that wait take at most so many bytes, and so do the images of one batch; the heatmaps of a batch take
+#: 4 / 3 of that. A single larger image is let through.
+_MAX_WAITING_BYTES = 256 * 1024 * 1024
+_MAX_BATCH_BYTES = 128 * 1024 * 1024
 
 
 def predict_stream(
@@ -53,23 +59,66 @@ def _stream(
         except ImageError as error:
             return error
 
-    prepared = ordered_map(try_prepare, map(snapshot, images), ahead=2 * batch_size)
+    prepared = ordered_map(
+        try_prepare,
+        map(snapshot, images),
+        ahead=2 * batch_size,
+        size_of=_bytes_of,
+        max_bytes=_MAX_WAITING_BYTES,
+    )
     since_trimmed = 0
-    with progress_bar("predict", total=length_hint(images) or None, show=progress) as bar:
-        while batch := list(islice(prepared, batch_size)):
-            usable = [image for image in batch if isinstance(image, Prepared)]
-            results = iter(predict_prepared(usable))
-            for image in batch:
-                if isinstance(image, SourceFailure):
-                    raise image.error
-                bar.update()
-                if isinstance(image, Prepared):
-                    yield next(results)
-                elif errors == "raise":
-                    raise image
-                else:
-                    yield image
-            since_trimmed += len(batch)
-            if since_trimmed >= _TRIM_EVERY:
-                trim_memory()
-                since_trimmed = 0
+    try:
+        with progress_bar("predict", total=length_hint(images) or None, show=progress) as bar:
+            for batch in _batches(prepared, batch_size):
+                usable = [image for image in batch if isinstance(image, Prepared)]
+                results = deque(predict_prepared(usable))
+                since_trimmed += len(batch)
+                del usable
+                while batch:
+                    image: Prepared | ImageError | SourceFailure | None = batch.popleft()
+                    bar.update()
+                    if isinstance(image, Prepared):
+                        image = None  # the result alone is handed over
+                        yield results.popleft()
+                    elif isinstance(image, SourceFailure):
+                        _raise(image.error)
+                    elif isinstance(image, ImageError) and errors == "raise":
+                        _raise(image)
+                    elif isinstance(image, ImageError):
+                        yield image
+                if since_trimmed >= _TRIM_EVERY:
+                    trim_memory()
+                    since_trimmed = 0
+    finally:
+        image = None  # a traceback holds this frame: without this an error and its images would keep each other alive
+        prepared.close()
+        trim_memory()
+
+
+def _batches(
+    prepared: Iterator[Prepared | ImageError | SourceFailure], batch_size: int
+) -> Iterator[deque[Prepared | ImageError | SourceFailure]]:
+    """Up to `batch_size` outputs at once, fewer where the images are large."""
+    batch: deque[Prepared | ImageError | SourceFailure] = deque()
+    batch_bytes = 0
+    for image in prepared:
+        batch.append(image)
+        batch_bytes += _bytes_of(image)
+        del image
+        if len(batch) == batch_size or batch_bytes >= _MAX_BATCH_BYTES:
+            yield batch
+            batch, batch_bytes = deque(), 0
+    if batch:
+        yield batch
+
+
+def _bytes_of(image: Prepared | ImageError | SourceFailure) -> int:
+    return image.image.nbytes if isinstance(image, Prepared) else 0
+
+
+def _raise(error: Exception) -> NoReturn:
+    """Raise it without keeping a reference in this frame, which its traceback holds."""
+    try:
+        raise error
+    finally:
+        del error

@@ -24,6 +24,10 @@ _VARIANCE_KEPT = {"fit": 1.0, "calibrate": 0.7784655}
 UNCALIBRATED_VALUE = 0.5
 
 
+#: Where a threshold can come from, see `Detector.threshold_source`.
+SOURCES = ("model", "uncalibrated", "fit", "calibrate", "user")
+
+
 @dataclass(frozen=True)
 class Threshold:
     """Where the score of an anomalous image begins.

@@ -10,6 +10,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,6 +25,10 @@ from .model import LoadedModel, ModelDefaults
 
 #: The embedded model.
 TINY = "tiny"
+
+#: What the name of a model in a folder of one's own begins with.
+LOCAL_FOLDER = "local-dir:"
+
 ASSETS = Path(__file__).parent.parent / "assets"
 
 #: The weights that `pretrained=None` means; for other names it is the last tag that open_clip lists.
@@ -46,6 +51,14 @@ _DERIVED_ENTRIES = ("attn_mask", "position_ids")
 
 #: Loading changes what the whole process shares: random numbers, and whether the hub is asked.
 _LOADING_LOCK = threading.Lock()
+
+#: Whether weights that are not on this machine may be downloaded.
+_downloads_allowed: ContextVar[bool] = ContextVar("downloads_allowed", default=True)
+
+_NEEDS_PERMISSION = (
+    "are not on this machine, and a detector's file may not download them unasked: pass allow_download=True to "
+    "Detector.load if you trust the file, or pretrained= with the weights"
+)
 
 _REMEDY = (
     'pass pretrained="path/to/checkpoint.safetensors" with weights that you have on disk, '
@@ -71,10 +84,10 @@ def load_model(name: str, pretrained: str | os.PathLike[str] | None = None) -> L
 
 
 def _load(name: str, pretrained: str | None) -> LoadedModel:
-    if name == TINY or name.startswith("local-dir:"):
+    if name == TINY or name.startswith(LOCAL_FOLDER):
         if pretrained is not None:
             raise ModelNotFoundError(f"{name!r} brings its own weights: leave out pretrained={pretrained!r}")
-        return _load_folder(name, ASSETS / "tiny" if name == TINY else Path(name.removeprefix("local-dir:")))
+        return _load_folder(name, ASSETS / "tiny" if name == TINY else Path(name.removeprefix(LOCAL_FOLDER)))
     if name.startswith("hf-hub:"):
         if pretrained is not None:
             raise ModelNotFoundError(f"{name!r} brings its own weights: leave out pretrained={pretrained!r}")
@@ -102,7 +115,10 @@ def _load(name: str, pretrained: str | None) -> LoadedModel:
         raise WeightsUnavailableError(
             f"no weights {pretrained!r} for {name!r}; known tags: {', '.join(tags) or 'none'}; or {_REMEDY}"
         )
-    quick_gelu = bool(open_clip.get_pretrained_cfg(name, pretrained).get("quick_gelu", False))
+    tag_config = open_clip.get_pretrained_cfg(name, pretrained)
+    if not _downloads_allowed.get() and not tag_config.get("hf_hub"):
+        raise WeightsUnavailableError(f"the weights of {name!r} with tag {pretrained!r} {_NEEDS_PERMISSION}")
+    quick_gelu = bool(tag_config.get("quick_gelu", False))
     with _offline_unless_reachable(), _failures_in_words(f"the weights of {name!r} with tag {pretrained!r}"):
         clip = _create(name, pretrained, quick_gelu=quick_gelu)
         return _loaded(name, pretrained, clip, open_clip.get_tokenizer(name))
@@ -132,6 +148,9 @@ def _loaded(
         raise ModelNotFoundError(_unsupported(name, type(visual).__name__))
     if visual.attn_pool is not None:
         raise ModelNotFoundError(_unsupported(name, "a ViT with attention pooling"))
+    for parameter_name, parameter in clip.named_parameters():
+        if not parameter.isfinite().all():
+            raise WeightsUnavailableError(f"the weights of {name!r} have NaN or infinite values in {parameter_name}")
     preprocess = open_clip.get_model_preprocess_cfg(clip)
     return LoadedModel(
         name,
@@ -153,6 +172,16 @@ def _create(name: str, pretrained: str | None, *, quick_gelu: bool) -> nn.Module
 
 
 @contextmanager
+def downloads(*, allowed: bool) -> Iterator[None]:
+    """Whether models that are loaded inside, in this thread, may be downloaded; else only the cache serves."""
+    token = _downloads_allowed.set(allowed)
+    try:
+        yield
+    finally:
+        _downloads_allowed.reset(token)
+
+
+@contextmanager
 def _failures_in_words(what: str) -> Iterator[None]:
     """Around downloads."""
     try:
@@ -160,6 +189,8 @@ def _failures_in_words(what: str) -> Iterator[None]:
     except PatchclipError:
         raise
     except Exception as error:  # every hub client raises its own kinds
+        if not _downloads_allowed.get():
+            raise WeightsUnavailableError(f"{what} {_NEEDS_PERMISSION}") from error
         cause = str(error).strip().split("\n")[0]
         raise WeightsUnavailableError(
             f"{what} could not be downloaded ({cause}): check the network, {_REMEDY}"
@@ -190,7 +221,9 @@ def _offline_unless_reachable() -> Iterator[None]:
 
     host = urlsplit(constants.ENDPOINT).hostname
     before = constants.HF_HUB_OFFLINE
-    if not getproxies():
+    if not _downloads_allowed.get():
+        constants.HF_HUB_OFFLINE = True
+    elif not getproxies():
         try:
             socket.create_connection((host, 443), timeout=_CONNECT_TIMEOUT_S).close()
         except OSError:

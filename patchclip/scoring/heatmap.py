@@ -15,6 +15,9 @@ from ..result import Region
 #: same picture as smoothing at full size, at a cost that does not grow with the image.
 _FINE = 4
 
+#: A Gaussian of fewer cells changes no value by more than rounding does, and its weights may underflow.
+_MIN_SIGMA = 0.1
+
 #: Regions reach at least this share of the way from the median of their heatmap to its maximum, since a defect raises
 #: all tokens of its image a little. Of synthetic images with a defect 11 % show a region elsewhere, without it 16 %;
 #: where there are two, regions meet 87 % of the defects, without it 89 %.
@@ -61,6 +64,8 @@ def _smooth(maps: torch.Tensor, smoothing: float) -> torch.Tensor:
         return maps
     fine = F.interpolate(maps, (maps.shape[2] * _FINE, maps.shape[3] * _FINE), mode="bilinear")
     sigma = smoothing * _FINE
+    if sigma < _MIN_SIGMA:
+        return fine
     radius = max(1, round(3 * sigma))
     offsets = torch.arange(-radius, radius + 1, dtype=fine.dtype, device=fine.device)
     kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
+from string import Formatter
 from typing import Any
 
 from .encoders.clip import DENSE_ATTENTIONS, Backbone
@@ -212,6 +214,15 @@ def _check_kinds(options: Options) -> None:
         allowed_none = value is None and name in _OPTIONAL
         if not isinstance(value, kinds) and not allowed_none:
             raise ValueError(f"expected {name} to be {words}, got {value!r}")
+        if isinstance(value, Real) and not _is_finite(value):
+            raise ValueError(f"expected {name} to be {words} that is finite, got {value!r}")
+
+
+def _is_finite(value: Real) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def _check_choices(options: Options) -> None:
@@ -263,9 +274,11 @@ def _check_recipe(options: Options) -> None:
 
 def _has_one_slot(sentence: str) -> bool:
     try:
-        return sentence.format("\0").count("\0") == 1
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+        pieces = list(Formatter().parse(sentence))
+    except (TypeError, ValueError):
         return False
+    slots = [(field, spec, conversion) for _, field, spec, conversion in pieces if field is not None]
+    return slots == [("", "", None)]
 
 
 def _are_sentences(value: Any) -> bool:

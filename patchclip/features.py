@@ -14,6 +14,7 @@ from .config import Config
 from .encoders.clip import Backbone
 from .encoders.loading import load_model
 from .encoders.text import TextTower, encode_defects, encode_states
+from .forking import survive_fork
 from .images.load import ImageLike, load_image
 from .images.prepare import Plan, Prepared, resize, to_rgb
 from .recipes import RECIPES
@@ -32,6 +33,7 @@ class FeatureExtractor:
     """
 
     def __init__(self, backbone: Backbone, config: Config):
+        survive_fork()
         self.backbone = backbone
         self.config = config
         self.recipe = RECIPES[config.recipe]

@@ -42,6 +42,9 @@ FORMAT_VERSION = 2
 #: The JSON of a detector; ours has a few kilobytes, and 100 bytes for each image that it was fitted with.
 _MAX_HEADER_BYTES = 64 * 1024 * 1024
 
+#: Of vectors of unit length, in float32 after products in bfloat16.
+_LENGTH_TOLERANCE = 0.01
+
 
 def save(
     path: str | os.PathLike[str], backbone: Backbone, config: Config, fitted: Fitted | None, threshold: Threshold
@@ -156,7 +159,11 @@ class SavedDetector:
 
 
 def check_banks(fitted: Fitted, features: Features) -> None:
-    """Raise ValueError where the banks are not those that features of an image are compared with."""
+    """Raise ValueError where the banks are not such as features of an image are compared with.
+
+    Args:
+        features: of any image.
+    """
     for banks in fitted.memory.banks:
         if banks.keys() != features.vectors.keys():
             raise ValueError(f"banks {sorted(banks)} where {sorted(features.vectors)} belong")
@@ -164,6 +171,8 @@ def check_banks(fitted: Fitted, features: Features) -> None:
             width = features.vectors[name].shape[-1]
             if len(bank) == 0 or bank.vectors.shape[1] != width:
                 raise ValueError(f"the bank {name} has the shape {tuple(bank.vectors.shape)} in place of (N, {width})")
+            if _have_unit_length(features.vectors[name]) and not _have_unit_length(bank.vectors):
+                raise ValueError(f"the bank {name} has vectors of another length than 1")
 
 
 @contextmanager
@@ -264,6 +273,11 @@ def _hash(content: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> st
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.contiguous().view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def _have_unit_length(vectors: torch.Tensor) -> bool:
+    """Whether the longest has; a patch without any feature has the length 0."""
+    return abs(float(vectors.norm(dim=-1).max()) - 1) < _LENGTH_TOLERANCE
 
 
 def _are_classes(classes: Any) -> bool:

@@ -66,6 +66,8 @@ def _stream(
         size_of=_bytes_of,
         max_bytes=_MAX_WAITING_BYTES,
     )
+    batch: deque[Prepared | ImageError | SourceFailure] = deque()
+    results: deque[Result] = deque()
     since_trimmed = 0
     try:
         with progress_bar("predict", total=length_hint(images) or None, show=progress) as bar:
@@ -90,7 +92,10 @@ def _stream(
                     trim_memory()
                     since_trimmed = 0
     finally:
-        image = None  # a traceback holds this frame: without this an error and its images would keep each other alive
+        # the traceback of an error holds this frame: what it has is dropped here, and not when the error is
+        image = None
+        batch.clear()
+        results.clear()
         prepared.close()
         trim_memory()
 

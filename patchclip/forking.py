@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from functools import cache
 
-import cv2
 import torch
 
 
@@ -13,8 +12,7 @@ import torch
 def survive_fork() -> None:
     """From now on, a process that is forked from this one computes with one thread.
 
-    multiprocessing forks on Linux up to Python 3.13, and so do gunicorn and PyTorch's DataLoader. A child may set another
-    number by `torch.set_num_threads` where its parent has not computed with several threads.
+    multiprocessing forks on Linux up to Python 3.13, and so do gunicorn and PyTorch's DataLoader.
     """
     if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
         os.register_at_fork(after_in_child=_use_one_thread)
@@ -22,4 +20,3 @@ def survive_fork() -> None:
 
 def _use_one_thread() -> None:
     torch.set_num_threads(1)
-    cv2.setNumThreads(1)

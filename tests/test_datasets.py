@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from patchclip import MissingDependencyError, datasets
+from patchclip import MissingDependencyError
 from patchclip.datasets import Category, DatasetError, Sample, read_dataset, read_elpv, read_mask, read_textile
 
 
@@ -323,7 +323,7 @@ def test_textile(tmp_path: Path) -> None:
 
 
 def test_a_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(datasets, "find_spec", lambda name: None)
+    monkeypatch.setattr("patchclip.datasets.read.find_spec", lambda name: None)
     for reader, package in ((read_elpv, "elpv-dataset"), (read_textile, "conformal-clip-data")):
         with pytest.raises(
             MissingDependencyError, match=rf'{package} is not installed: pip install "patchclip\[bench\]"'

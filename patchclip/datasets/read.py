@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from . import layouts, listings
-from .errors import DatasetError, MissingDependencyError
-from .layouts import Category, Sample, every, folders
+from ..errors import DatasetError, MissingDependencyError
+from . import folders as layouts
+from . import tables as listings
+from .folders import Category, Sample, every, folders
 
 __all__ = ["LAYOUTS", "Category", "DatasetError", "Sample", "read_dataset", "read_elpv", "read_mask", "read_textile"]
 

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .errors import DatasetError
-from .layouts import ANOMALOUS_NAMES, NORMAL_NAMES, Category, Sample, every, folders, kind_of
+from ..errors import DatasetError
+from .folders import ANOMALOUS_NAMES, NORMAL_NAMES, Category, Sample, every, folders, kind_of
 
 #: What a split says, in lower case; a validation set is tested with the rest.
 _TRAINING = ("train", "training")

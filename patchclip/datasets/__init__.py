@@ -1,10 +1,16 @@
-"""Folders and tables of labelled images: which normal images to fit on, and which images to test."""
+"""Folders and tables of labelled images -> which normal images to fit on, and which images to test.
 
-from .folders import IMAGE_SUFFIXES, Category, Sample, images_in
-from .read import LAYOUTS, DatasetError, read_dataset, read_elpv, read_mask, read_textile
+`read_dataset(path)` recognises the layout by itself.
+"""
+
+from ..errors import DatasetError
+from .folders import images_in
+from .masks import read_mask
+from .packages import read_elpv, read_textile
+from .read import LAYOUTS, read_dataset
+from .types import Category, Sample
 
 __all__ = [
-    "IMAGE_SUFFIXES",
     "LAYOUTS",
     "Category",
     "DatasetError",

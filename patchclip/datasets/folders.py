@@ -1,146 +1,74 @@
-"""Image sets in folders: what is in them, and the layouts that folders alone tell."""
+"""Layouts that are recognised by their folders alone, and the images that folders contain."""
 
 from __future__ import annotations
 
 import warnings
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm")
-
-#: Names, in lower case, of folders and labels that mean normal, and that mean anomalous without a kind.
-NORMAL_NAMES = ("good", "ok", "normal", "nominal", "0")
-ANOMALOUS_NAMES = ("bad", "ko", "nok", "ng", "anomaly", "anomalous", "anomalies", "defect", "defects", "defective", "1")
-
-#: Groups of defects that are no kind a text could name.
-_NOT_KINDS = (*ANOMALOUS_NAMES, "combined", "logical_anomalies", "structural_anomalies")
+from .masks import match_masks
+from .types import IMAGE_SUFFIXES, Category, Sample, defect_name, label_of
 
 _MASK_FOLDERS = ("masks", "mask", "ground_truth")
 
 
-@dataclass(frozen=True)
-class Sample:
-    """A test image.
-
-    Attributes:
-        path: of the image; label: 1 anomalous, 0 normal.
-        defect: the kind of defect, as its folder or column says; None for a normal image and where no kind is named.
-        masks: files whose union is the defect; empty without ground truth.
-    """
-
-    path: Path
-    label: int
-    defect: str | None = None
-    masks: tuple[Path, ...] = ()
+# --- images in folders --------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Category:
-    """What is fitted and measured as one.
-
-    Attributes:
-        dataset, name, layout: where it comes from; root: the folder that all its images are in.
-        references: class -> normal images to fit on; the class is None in all layouts but "course".
-        test: labelled images, never among the references.
-        problems: what does not add up, one sentence each.
-    """
-
-    dataset: str
-    name: str
-    layout: str
-    root: Path
-    references: Mapping[str | None, tuple[Path, ...]]
-    test: tuple[Sample, ...]
-    problems: tuple[str, ...] = ()
-
-    @property
-    def kinds(self) -> tuple[str, ...]:
-        """Names of the kinds of defect, sorted; empty where fewer than two are told apart."""
-        found = sorted({sample.defect for sample in self.test if sample.defect})
-        return tuple(found) if len(found) > 1 else ()
-
-
-# --- pieces -------------------------------------------------------------------------------------------------------
-
-
-def folders(path: Path) -> list[Path]:
-    """The folders in a folder, sorted; none where there is no such folder."""
+def subfolders(path: Path) -> list[Path]:
+    """The folders in a folder, sorted, without those whose names begin with a dot; none where there is no folder."""
     if not path.is_dir():
         return []
     return sorted(child for child in path.iterdir() if child.is_dir() and not child.name.startswith("."))
 
 
-def images(folder: Path, problems: list[str]) -> tuple[Path, ...]:
-    """Images in a folder and below, sorted; files of other kinds are counted as a problem."""
+def list_images(folder: Path) -> tuple[list[Path], list[str]]:
+    """The images in a folder and below, sorted, and problems: how many files are not images."""
     files = [file for file in sorted(folder.rglob("*")) if file.is_file() and not file.name.startswith(".")]
+    images = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
     others = [file.name for file in files if file.suffix.lower() not in IMAGE_SUFFIXES]
-    if others:
-        problems.append(f"{folder}: {len(others)} files are no images and are left out, as {others[0]}")
-    return tuple(file for file in files if file.suffix.lower() in IMAGE_SUFFIXES)
+    if not others:
+        return images, []
+    return images, [f"{folder}: {len(others)} files are not images and are left out, such as {others[0]}"]
 
 
 def images_in(folder: Path) -> list[Path]:
-    """The images that lie in a folder itself, sorted; warns of what else lies there.
+    """The images directly in a folder, sorted; warns if it has other entries.
 
     Raises:
-        ValueError: no folder, or none in it.
+        ValueError: not a folder, or no image in it.
     """
     if not folder.is_dir():
-        raise ValueError(f"{folder} is no folder: name a folder of images")
-    files = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
-    found = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
-    if not found:
+        raise ValueError(f"{folder} is not a folder: give a folder of images")
+    entries = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    images = [path for path in entries if path.suffix.lower() in IMAGE_SUFFIXES]
+    others = [path.name for path in entries if path.suffix.lower() not in IMAGE_SUFFIXES]
+    if not images:
         raise ValueError(f"{folder} has no images ({', '.join(IMAGE_SUFFIXES)})")
-    if others := [path.name for path in files if path.suffix.lower() not in IMAGE_SUFFIXES]:
-        warnings.warn(f"{folder}: {len(others)} entries are no images and are left out, as {others[0]}", stacklevel=2)
-    return found
+    if others:
+        message = f"{folder}: {len(others)} entries are not images and are left out, such as {others[0]}"
+        warnings.warn(message, stacklevel=2)
+    return images
 
 
-def meaning(folder: Path) -> str | None:
-    """ "good", "bad", or None for a folder, by its name."""
-    name = folder.name.lower()
-    return "good" if name in NORMAL_NAMES else "bad" if name in ANOMALOUS_NAMES else None
+def hold_out(images: Sequence[Path], step: int) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+    """Split normal images that come without a split: (references, every step-th image for the test)."""
+    tested = tuple(images[step - 1 :: step])
+    references = tuple(image for index, image in enumerate(images) if index % step != step - 1)
+    return references, tested
 
 
-def kind_of(name: str) -> str | None:
-    """The kind of defect that a folder or a column names, in plain words; None where it is no kind."""
-    return None if not name or name.isdigit() or name.lower() in _NOT_KINDS else name.replace("_", " ").lower()
+def _normal_samples(folder: Path) -> tuple[list[Sample], list[str]]:
+    images, problems = list_images(folder)
+    return [Sample(image, 0) for image in images], problems
 
 
-def every(paths: Sequence[Path], step: int) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
-    """Normal images that nobody has split -> references, and every step-th one for the test."""
-    return tuple(path for k, path in enumerate(paths) if k % step != step - 1), tuple(paths[step - 1 :: step])
-
-
-def _match_masks(folder: Path, paths: Sequence[Path], problems: list[str]) -> dict[Path, tuple[Path, ...]]:
-    """The masks of images: `<stem>.*`, `<stem>_mask.*`, or all files in a folder `<stem>`."""
-    found: dict[str, list[Path]] = {}
-    masks = images(folder, problems) if folder.is_dir() else ()
-    stems = Counter(path.stem for path in paths)
-    for mask in masks:
-        stem = mask.stem if mask.parent == folder else mask.relative_to(folder).parts[0]
-        if stem not in stems:
-            for ending in ("_mask", "_gt", "_label"):
-                stem = stem.removesuffix(ending)
-        found.setdefault(stem, []).append(mask)
-    lonely = sorted(found.keys() - stems.keys())
-    if lonely:
-        problems.append(f"{folder}: {len(lonely)} masks have no image, as {found[lonely[0]][0].name}")
-    shared = sorted(stem for stem in found if stems[stem] > 1)
-    if shared:
-        problems.append(f"{folder}: {len(shared)} masks are taken for several images of one name, as {shared[0]}")
-    missing = [path for path in paths if path.stem not in found]
-    if missing and masks:
-        problems.append(f"{folder}: {len(missing)} anomalous images have no mask, as {missing[0].name}")
-    return {path: tuple(found.get(path.stem, ())) for path in paths}
-
-
-def _anomalous(folder: Path, masks: Path, kind: str | None, problems: list[str]) -> list[Sample]:
-    paths = images(folder, problems)
-    matched = _match_masks(masks, paths, problems)
-    return [Sample(path, 1, kind, matched[path]) for path in paths]
+def _anomalous_samples(folder: Path, mask_folder: Path, defect: str | None) -> tuple[list[Sample], list[str]]:
+    images, problems = list_images(folder)
+    masks, mask_problems = list_images(mask_folder)
+    matched, match_problems = match_masks(images, masks, mask_folder)
+    samples = [Sample(image, 1, defect, matched[image]) for image in images]
+    return samples, problems + mask_problems + match_problems
 
 
 # --- MVTec-AD and its copies --------------------------------------------------------------------------------------
@@ -148,33 +76,57 @@ def _anomalous(folder: Path, masks: Path, kind: str | None, problems: list[str])
 
 def is_mvtec(path: Path) -> bool:
     """train/good (or ok) and test/ with folders in it; in a course layout a train/0 is one of its classes."""
-    good = [folder for folder in folders(path / "train") if meaning(folder) == "good"]
-    numbered = is_course(path) and all(folder.name.isdigit() for folder in good)
-    return bool(good and folders(path / "test")) and not numbered
+    good = [folder.name for folder in subfolders(path / "train") if label_of(folder.name) == 0]
+    if not good or not subfolders(path / "test"):
+        return False
+    only_numbers = all(name.isdigit() for name in good)
+    return not (only_numbers and is_course(path))
 
 
 def read_mvtec(path: Path, dataset: str) -> Category:
     """One category: MVTec-AD, MPDD, BTAD, MVTec-LOCO."""
+    references, train_problems = _mvtec_references(path)
+    test, test_problems = _mvtec_test(path)
+    problems = (*train_problems, *test_problems, *_mvtec_unused(path))
+    return Category(dataset, path.name, "mvtec", path, {None: tuple(references)}, tuple(test), problems)
+
+
+def _mvtec_references(path: Path) -> tuple[list[Path], list[str]]:
+    references: list[Path] = []
     problems: list[str] = []
-    references: tuple[Path, ...] = ()
-    for folder in folders(path / "train"):
-        if meaning(folder) == "good":
-            references += images(folder, problems)
+    for folder in subfolders(path / "train"):
+        if label_of(folder.name) == 0:
+            images, image_problems = list_images(folder)
+            references += images
+            problems += image_problems
         else:
             problems.append(f"{folder}: training images that are not normal are left out")
+    return references, problems
+
+
+def _mvtec_test(path: Path) -> tuple[list[Sample], list[str]]:
     test: list[Sample] = []
-    for folder in folders(path / "test"):
-        if meaning(folder) == "good":
-            test += [Sample(image, 0) for image in images(folder, problems)]
+    problems: list[str] = []
+    for folder in subfolders(path / "test"):
+        if label_of(folder.name) == 0:
+            samples, sample_problems = _normal_samples(folder)
         else:
-            test += _anomalous(folder, path / "ground_truth" / folder.name, kind_of(folder.name), problems)
-    tested = {folder.name for folder in folders(path / "test")}
-    for folder in folders(path / "ground_truth"):
+            masks = path / "ground_truth" / folder.name
+            samples, sample_problems = _anomalous_samples(folder, masks, defect_name(folder.name))
+        test += samples
+        problems += sample_problems
+    return test, problems
+
+
+def _mvtec_unused(path: Path) -> list[str]:
+    problems = []
+    tested = {folder.name for folder in subfolders(path / "test")}
+    for folder in subfolders(path / "ground_truth"):
         if folder.name not in tested:
             problems.append(f"{folder}: masks without a folder test/{folder.name}")
     if (path / "validation").is_dir():
         problems.append(f"{path / 'validation'}: not used")
-    return Category(dataset, path.name, "mvtec", path, {None: references}, tuple(test), tuple(problems))
+    return problems
 
 
 # --- the course ---------------------------------------------------------------------------------------------------
@@ -182,25 +134,27 @@ def read_mvtec(path: Path, dataset: str) -> Category:
 
 def is_course(path: Path) -> bool:
     """train/ with a folder for each class, test/ with normal and anomaly alone."""
-    tested = {folder.name.lower() for folder in folders(path / "test")}
-    return tested == {"normal", "anomaly"} and bool(folders(path / "train"))
+    tested = {folder.name.lower() for folder in subfolders(path / "test")}
+    return tested == {"normal", "anomaly"} and bool(subfolders(path / "train"))
 
 
 def read_course(path: Path) -> Category:
     """All classes as one category: a test image's class is unknown."""
-    problems: list[str] = []
     references: dict[str | None, tuple[Path, ...]] = {}
-    for folder in folders(path / "train"):
-        found = images(folder, problems)
-        if found:
-            references[folder.name] = found
+    test: list[Sample] = []
+    problems: list[str] = []
+    for folder in subfolders(path / "train"):
+        images, image_problems = list_images(folder)
+        problems += image_problems
+        if images:
+            references[folder.name] = tuple(images)
         else:
             problems.append(f"{folder}: a class without images")
-    test = [
-        Sample(image, int(folder.name.lower() == "anomaly"))
-        for folder in folders(path / "test")
-        for image in images(folder, problems)
-    ]
+    for folder in subfolders(path / "test"):
+        images, image_problems = list_images(folder)
+        problems += image_problems
+        label = int(folder.name.lower() == "anomaly")
+        test += [Sample(image, label) for image in images]
     return Category(path.name, path.name, "course", path, references, tuple(test), tuple(problems))
 
 
@@ -209,26 +163,32 @@ def read_course(path: Path) -> Category:
 
 def is_good_bad(path: Path) -> bool:
     """Folders that mean good and bad by their names."""
-    return {"good", "bad"} <= {meaning(folder) for folder in folders(path)}
+    return {0, 1} <= {label_of(folder.name) for folder in subfolders(path)}
 
 
 def read_good_bad(path: Path) -> Category:
     """Every second good image is tested, the others are references."""
-    problems: list[str] = []
-    good: tuple[Path, ...] = ()
+    good: list[Path] = []
     test: list[Sample] = []
-    masks = next((folder for folder in folders(path) if folder.name.lower() in _MASK_FOLDERS), path / "masks")
-    for folder in folders(path):
-        if meaning(folder) == "good":
-            good += images(folder, problems)
-        elif meaning(folder) == "bad":
-            nested = masks / folder.name
-            test += _anomalous(folder, nested if nested.is_dir() else masks, None, problems)
-        elif folder != masks:
+    problems: list[str] = []
+    mask_folders = [folder for folder in subfolders(path) if folder.name.lower() in _MASK_FOLDERS]
+    mask_folder = mask_folders[0] if mask_folders else path / "masks"
+    for folder in subfolders(path):
+        label = label_of(folder.name)
+        if label == 0:
+            images, folder_problems = list_images(folder)
+            good += images
+            problems += folder_problems
+        elif label == 1:
+            nested = mask_folder / folder.name
+            samples, folder_problems = _anomalous_samples(folder, nested if nested.is_dir() else mask_folder, None)
+            test += samples
+            problems += folder_problems
+        elif folder != mask_folder:
             problems.append(f"{folder}: neither good nor bad by its name, left out")
-    references, held = every(good, 2)
-    problems.append(f"{path}: every second good image is tested ({len(held)}), the others are references")
-    test += [Sample(image, 0) for image in held]
+    references, held_out = hold_out(good, 2)
+    problems.append(f"{path}: every second good image is tested ({len(held_out)}), the others are references")
+    test += [Sample(image, 0) for image in held_out]
     return Category(path.name, path.name, "folders", path, {None: references}, tuple(test), tuple(problems))
 
 
@@ -241,11 +201,13 @@ def is_visa_folder(path: Path) -> bool:
 
 
 def read_visa_folder(path: Path, dataset: str) -> Category:
-    """One category of VisA without the csv of its split: every tenth normal image is tested, about as many as there."""
-    problems: list[str] = []
+    """One category of VisA without the csv of its split: every tenth normal image is tested, as in that split."""
     data = path / "Data"
-    references, held = every(images(data / "Images" / "Normal", problems), 10)
-    problems.append(f"{path}: no split_csv, so every tenth normal image is tested ({len(held)})")
-    test = [Sample(image, 0) for image in held]
-    test += _anomalous(data / "Images" / "Anomaly", data / "Masks" / "Anomaly", None, problems)
+    normal, problems = list_images(data / "Images" / "Normal")
+    references, held_out = hold_out(normal, 10)
+    problems.append(f"{path}: no split_csv, so every tenth normal image is tested ({len(held_out)})")
+    test = [Sample(image, 0) for image in held_out]
+    anomalous, anomalous_problems = _anomalous_samples(data / "Images" / "Anomaly", data / "Masks" / "Anomaly", None)
+    test += anomalous
+    problems += anomalous_problems
     return Category(dataset, path.name, "visa", path, {None: references}, tuple(test), tuple(problems))

@@ -1,36 +1,51 @@
-"""Image sets that a table or a listing describes: csv files, VisA's split, Real-IAD's json."""
+"""Data sets that a table or a listing describes: csv files, VisA's split, Real-IAD's json."""
 
 from __future__ import annotations
 
 import csv
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ..errors import DatasetError
-from .folders import ANOMALOUS_NAMES, NORMAL_NAMES, Category, Sample, every, folders, kind_of
+from .folders import hold_out, subfolders
+from .types import Category, Sample, defect_name, label_of
 
-#: What a split says, in lower case; a validation set is tested with the rest.
+#: Names of splits, in lower case; a validation set is tested with the rest.
 _TRAINING = ("train", "training")
 _TESTING = ("test", "testing", "val", "valid", "validation")
 
 
 @dataclass(frozen=True)
-class _Line:
-    """What a line says, in plain text; split, category and defect may be empty."""
+class _Source:
+    """A table or listing, the folder that its paths start from, and what its categories are called."""
+
+    file: Path
+    root: Path
+    dataset: str
+    layout: str
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """An image of a table; split (in lower case), category and defect may be empty."""
 
     path: str
-    label: str
-    masks: tuple[str, ...] = ()
-    split: str = ""
-    category: str = ""
-    defect: str = ""
+    label: int
+    masks: tuple[str, ...]
+    split: str
+    category: str
+    defect: str
+
+
+# --- csv ----------------------------------------------------------------------------------------------------------
 
 
 def column_names(file: Path) -> set[str]:
-    """The first line of a csv file, in lower case; none where it is no table."""
+    """The first line of a csv file, in lower case; empty if it is not a table."""
     with file.open(newline="", encoding="utf-8-sig", errors="replace") as opened:
         try:
             return {name.strip().lower() for name in next(csv.reader(opened), [])}
@@ -38,51 +53,22 @@ def column_names(file: Path) -> set[str]:
             return set()
 
 
-def _table(file: Path, needed: set[str]) -> list[dict[str, str]]:
-    missing = needed - column_names(file)
-    if missing:
-        raise DatasetError(f"{file} has no column {', '.join(sorted(missing))}: expected {', '.join(sorted(needed))}")
-    with file.open(newline="", encoding="utf-8-sig") as opened:
-        try:
-            rows = list(csv.DictReader(opened))
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise DatasetError(f"{file} is no table in UTF-8 ({error}): save it as one") from None
-    return [
-        {key.strip().lower(): (value or "").strip() for key, value in row.items() if isinstance(key, str)}
-        for row in rows
-    ]
-
-
-# --- csv ----------------------------------------------------------------------------------------------------------
-
-
 def read_csv(file: Path) -> list[Category]:
     """The columns path and label, and where there are any mask, split (train or test), category and defect.
 
-    Paths are told from the file's folder. An image may have several lines, one for each of its masks. Without a split
+    Paths start from the file's folder. An image may have several lines, one for each of its masks. Without a split
     every second normal image is tested.
 
     Raises:
         DatasetError: no column path or label, a label that is neither normal nor anomalous, or lines of one image that
             differ in label, split or category.
     """
-    lines = [
-        _Line(
-            row["path"],
-            row["label"],
-            _one(row.get("mask")),
-            *(row.get(name, "") for name in ("split", "category", "defect")),
-        )
-        for row in _table(file, {"path", "label"})
-    ]
-    return _categories(lines, file.parent, file.stem, "csv", file)
-
-
-# --- VisA ---------------------------------------------------------------------------------------------------------
+    source = _Source(file, file.parent, file.stem, "csv")
+    return _to_categories(_read_rows(file, {"path", "label"}), source)
 
 
 def read_visa_csv(path: Path) -> list[Category]:
-    """split_csv/1cls.csv, the split that everyone reports, else the first file there.
+    """VisA by split_csv/1cls.csv, the split that is commonly reported, else by the first file there.
 
     Raises:
         DatasetError: it lacks a column.
@@ -90,9 +76,29 @@ def read_visa_csv(path: Path) -> list[Category]:
     file = path / "split_csv" / "1cls.csv"
     if not file.is_file():
         file = min(path.glob("split_csv/*.csv"))
-    rows = _table(file, {"object", "split", "label", "image", "mask"})
-    lines = [_Line(row["image"], row["label"], _one(row["mask"]), row["split"], row["object"]) for row in rows]
-    return _categories(lines, path, path.name, "visa", file)
+    rows = _read_rows(file, {"object", "split", "label", "image", "mask"})
+    for row in rows:
+        row["path"] = row["image"]
+        row["category"] = row["object"]
+        row["defect"] = ""
+    return _to_categories(rows, _Source(file, path, path.name, "visa"))
+
+
+def _read_rows(file: Path, required: set[str]) -> list[dict[str, str]]:
+    """Lines of a csv file, column (in lower case) -> text."""
+    missing = required - column_names(file)
+    if missing:
+        raise DatasetError(f"{file} has no column {', '.join(sorted(missing))}: expected {', '.join(sorted(required))}")
+    with file.open(newline="", encoding="utf-8-sig") as opened:
+        try:
+            lines = list(csv.DictReader(opened))
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise DatasetError(f"{file} is not a table in UTF-8 ({error}): save it as one") from None
+    rows = []
+    for line in lines:
+        named = {name: text for name, text in line.items() if isinstance(name, str)}  # None: more fields than columns
+        rows.append({name.strip().lower(): (text or "").strip() for name, text in named.items()})
+    return rows
 
 
 # --- Real-IAD -----------------------------------------------------------------------------------------------------
@@ -104,8 +110,8 @@ def is_realiad(file: Path) -> bool:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    kinds = {"meta": dict, "train": list, "test": list}
-    return isinstance(content, dict) and all(isinstance(content.get(name), kind) for name, kind in kinds.items())
+    types = {"meta": dict, "train": list, "test": list}
+    return isinstance(content, dict) and all(isinstance(content.get(key), wanted) for key, wanted in types.items())
 
 
 def read_realiad(file: Path, path: Path) -> Category:
@@ -119,110 +125,128 @@ def read_realiad(file: Path, path: Path) -> Category:
         DatasetError: no such folder, an entry that lacks its class or its path, or no entries.
     """
     content = json.loads(file.read_text(encoding="utf-8"))
-    prefix, normal = content["meta"].get("prefix", ""), content["meta"].get("normal_class", "OK")
-    roots = [folder / prefix for folder in (path, *folders(path)) if (folder / prefix).is_dir()]
+    prefix = content["meta"].get("prefix", "")
+    roots = [folder / prefix for folder in (path, *subfolders(path)) if (folder / prefix).is_dir()]
     if not roots:
         raise DatasetError(
             f"{file} lists images in a folder {prefix!r} that is neither in {path} nor in a folder there"
         )
-    lines = []
-    for split in ("train", "test"):
-        for row in content[split]:
-            if not isinstance(row, dict) or not {"anomaly_class", "image_path"} <= row.keys():
-                raise DatasetError(
-                    f'{file}, {split}: expected entries with "anomaly_class" and "image_path", got {row!r}'
-                )
-            kind = "" if row["anomaly_class"] == normal else row["anomaly_class"]
-            label = "1" if kind else "0"
-            lines.append(_Line(row["image_path"], label, _one(row.get("mask_path")), split, file.stem, kind))
-    if not lines:
+    rows = _realiad_rows(content, file)
+    if not rows:
         raise DatasetError(f"{file} lists no images")
-    (category,) = _categories(lines, roots[0], path.name, "realiad", file)
+    (category,) = _to_categories(rows, _Source(file, roots[0], path.name, "realiad"))
     return category
 
 
-# --- lines -> categories ------------------------------------------------------------------------------------------
+def _realiad_rows(content: Mapping[str, Any], file: Path) -> list[dict[str, str]]:
+    """Entries of a listing, under the names of the csv columns."""
+    normal_class = content["meta"].get("normal_class", "OK")
+    rows = []
+    for split in ("train", "test"):
+        for entry in content[split]:
+            if not isinstance(entry, dict) or not {"anomaly_class", "image_path"} <= entry.keys():
+                wanted = 'entries with "anomaly_class" and "image_path"'
+                raise DatasetError(f"{file}, {split}: expected {wanted}, got {entry!r}")
+            defect = "" if entry["anomaly_class"] == normal_class else entry["anomaly_class"]
+            row = {"path": entry["image_path"], "label": "1" if defect else "0", "mask": entry.get("mask_path") or ""}
+            rows.append(row | {"split": split, "category": file.stem, "defect": defect})
+    return rows
 
 
-def _one(mask: str | None) -> tuple[str, ...]:
-    return (mask,) if mask else ()
+# --- rows -> categories -------------------------------------------------------------------------------------------
 
 
-def _merged(lines: Iterable[_Line], source: Path) -> list[_Line]:
-    """One line for each image, however its path is written, with all its masks; where they name several defects, with
-    none."""
-    merged: dict[str, _Line] = {}
-    named: dict[str, set[str]] = {}
-    for line in lines:
-        path = os.path.normpath(line.path)
-        named.setdefault(path, set()).update({line.defect} - {""})
-        before = merged.setdefault(path, line)
-        agree = {
-            "label": _label(before, source) == _label(line, source),
-            "split": before.split.lower() == line.split.lower(),
-            "category": before.category == line.category,
-        }
-        if not all(agree.values()):
-            odd = ", ".join(name for name, same in agree.items() if not same)
-            raise DatasetError(f"{source}: the lines of {line.path} differ in {odd}: make them agree, or keep one")
-        masks = tuple(dict.fromkeys((*before.masks, *line.masks)))
-        defect = next(iter(named[path])) if len(named[path]) == 1 else ""
-        merged[path] = replace(before, masks=masks, defect=defect)
-    return list(merged.values())
+def _to_categories(rows: Iterable[Mapping[str, str]], source: _Source) -> list[Category]:
+    entries = [_to_entry(row, source.file) for row in rows]
+    by_category: dict[str, list[_Entry]] = {}
+    for entry in _merge_lines(entries, source.file):
+        by_category.setdefault(entry.category or source.dataset, []).append(entry)
+    return [_to_category(name, group, source) for name, group in by_category.items()]
 
 
-def _categories(lines: Iterable[_Line], root: Path, dataset: str, layout: str, source: Path) -> list[Category]:
-    groups: dict[str, list[_Line]] = {}
-    for line in _merged(lines, source):
-        groups.setdefault(line.category or dataset, []).append(line)
-    return [_category(group, root, dataset, name, layout, source) for name, group in groups.items()]
+def _to_entry(row: Mapping[str, str], file: Path) -> _Entry:
+    path = row["path"]
+    label = label_of(row["label"])
+    split = row.get("split", "")
+    if label is None:
+        raise DatasetError(f"{file}, {path}: label {row['label']!r} is neither 0 or normal nor 1 or anomaly")
+    if split.lower() not in ("", *_TRAINING, *_TESTING):
+        raise DatasetError(f"{file}, {path}: split {split!r} is neither train nor test")
+    mask = row.get("mask", "")
+    masks = (mask,) if mask else ()
+    return _Entry(path, label, masks, split.lower(), row.get("category", ""), row.get("defect", ""))
 
 
-def _category(lines: list[_Line], root: Path, dataset: str, name: str, layout: str, source: Path) -> Category:
-    problems: list[str] = []
-    references: list[Path] = []
-    unsplit: list[Path] = []
-    test: list[Sample] = []
-    absent: list[str] = []
-    for line in lines:
-        label, split, path = _label(line, source), line.split.lower(), root / line.path
-        if split not in ("", *_TRAINING, *_TESTING):
-            raise DatasetError(f"{source}, {line.path}: split {line.split!r} is neither train nor test")
-        if not path.is_file():
-            absent.append(line.path)
-        elif label and split in _TRAINING:
-            problems.append(f"{source}: {line.path} is an anomalous training image, left out")
-        elif label:
-            test.append(Sample(path, 1, kind_of(line.defect), _masks(line, root, source, problems)))
-        elif split in _TRAINING:
-            references.append(path)
-        elif split:
-            test.append(Sample(path, 0))
-        else:
-            unsplit.append(path)
-    if absent:
-        problems.append(f"{source}: {len(absent)} listed images do not exist, as {absent[0]}")
+def _merge_lines(entries: Iterable[_Entry], file: Path) -> list[_Entry]:
+    """One entry for each image, however its path is written."""
+    by_path: dict[str, list[_Entry]] = {}
+    for entry in entries:
+        by_path.setdefault(os.path.normpath(entry.path), []).append(entry)
+    return [_merge_image(group, file) for group in by_path.values()]
+
+
+def _merge_image(entries: Sequence[_Entry], file: Path) -> _Entry:
+    """The entries of one image as one, with all its masks; without a defect where they name several."""
+    first = entries[0]
+    for entry in entries:
+        different = [name for name in ("label", "split", "category") if getattr(entry, name) != getattr(first, name)]
+        if different:
+            fields = ", ".join(different)
+            raise DatasetError(f"{file}: the lines of {entry.path} differ in {fields}: make them agree, or keep one")
+    masks = dict.fromkeys(mask for entry in entries for mask in entry.masks)
+    defects = {entry.defect for entry in entries if entry.defect}
+    defect = defects.pop() if len(defects) == 1 else ""
+    return replace(first, masks=tuple(masks), defect=defect)
+
+
+def _to_category(name: str, entries: Sequence[_Entry], source: _Source) -> Category:
+    present, absent_problems = _existing_entries(entries, source)
+    training = [source.root / entry.path for entry in present if entry.label == 0 and entry.split in _TRAINING]
+    unsplit = [source.root / entry.path for entry in present if entry.label == 0 and not entry.split]
+    test, test_problems = _test_samples(present, source)
+    problems = test_problems + absent_problems
+    kept, held_out = hold_out(unsplit, 2)
+    test += [Sample(path, 0) for path in held_out]
     if unsplit:
-        kept, held = every(unsplit, 2)
-        references += kept
-        test += [Sample(path, 0) for path in held]
-        problems.append(f"{source}: no split for {len(unsplit)} normal images, so every second one is tested")
-    bare = [sample.path.name for sample in test if sample.label and not sample.masks]
+        problems.append(f"{source.file}: no split for {len(unsplit)} normal images, so every second one is tested")
+    bare = [sample.path.name for sample in test if sample.label == 1 and not sample.masks]
     if bare and any(sample.masks for sample in test):
-        problems.append(f"{source}: {len(bare)} anomalous images have no mask, as {bare[0]}")
-    return Category(dataset, name, layout, root, {None: tuple(references)}, tuple(test), tuple(problems))
+        problems.append(f"{source.file}: {len(bare)} anomalous images have no mask, such as {bare[0]}")
+    references = (*training, *kept)
+    return Category(source.dataset, name, source.layout, source.root, {None: references}, tuple(test), tuple(problems))
 
 
-def _label(line: _Line, source: Path) -> int:
-    name = line.label.lower()
-    if name in NORMAL_NAMES:
-        return 0
-    if name in ANOMALOUS_NAMES:
-        return 1
-    raise DatasetError(f"{source}, {line.path}: label {line.label!r} is neither 0 or normal nor 1 or anomaly")
+def _existing_entries(entries: Sequence[_Entry], source: _Source) -> tuple[list[_Entry], list[str]]:
+    present: list[_Entry] = []
+    absent: list[str] = []
+    for entry in entries:
+        if (source.root / entry.path).is_file():
+            present.append(entry)
+        else:
+            absent.append(entry.path)
+    if not absent:
+        return present, []
+    return present, [f"{source.file}: {len(absent)} listed images do not exist, such as {absent[0]}"]
 
 
-def _masks(line: _Line, root: Path, source: Path, problems: list[str]) -> tuple[Path, ...]:
-    found = [root / mask for mask in line.masks]
-    problems += [f"{source}: mask {mask} does not exist" for mask in line.masks if not (root / mask).is_file()]
-    return tuple(mask for mask in found if mask.is_file())
+def _test_samples(entries: Sequence[_Entry], source: _Source) -> tuple[list[Sample], list[str]]:
+    """Normal images of a test split, and anomalous images of a test split or of none."""
+    samples: list[Sample] = []
+    problems: list[str] = []
+    for entry in entries:
+        path = source.root / entry.path
+        if entry.label == 0 and entry.split in _TESTING:
+            samples.append(Sample(path, 0))
+        elif entry.label == 1 and entry.split in _TRAINING:
+            problems.append(f"{source.file}: {entry.path} is an anomalous training image, left out")
+        elif entry.label == 1:
+            masks, mask_problems = _existing_masks(entry, source)
+            samples.append(Sample(path, 1, defect_name(entry.defect), masks))
+            problems += mask_problems
+    return samples, problems
+
+
+def _existing_masks(entry: _Entry, source: _Source) -> tuple[tuple[Path, ...], list[str]]:
+    absent = [mask for mask in entry.masks if not (source.root / mask).is_file()]
+    existing = tuple(source.root / mask for mask in entry.masks if mask not in absent)
+    return existing, [f"{source.file}: mask {mask} does not exist" for mask in absent]

@@ -138,7 +138,7 @@ def tally(heatmap: np.ndarray, mask: np.ndarray, *, exact: bool = False) -> Tall
     Args:
         heatmap: (H, W) float32, not negative, higher = more anomalous.
         mask: (H, W) bool, true on defects.
-        exact: give every float32 its own bin, however many there are.
+        exact: a separate bin for every float32, however many there are.
 
     Raises:
         ValueError: shapes differ, or a value is negative, NaN or infinite.
@@ -256,10 +256,10 @@ def ranking_areas(normal: np.ndarray, defect: np.ndarray) -> dict[str, np.ndarra
     """auroc, ap and f1_max from counts by score, highest first: (rows, K) each -> (rows,) each."""
     false, true = normal.cumsum(1), defect.cumsum(1)  # (rows, K)
     negatives, positives = normal.sum(1), defect.sum(1)
-    # each anomalous one wins against the normal ones with lower scores, and half of those with its own score
-    beaten = negatives[:, None] - false + normal / 2
+    # an anomalous one outranks the normal ones with lower scores, and half of those with the same score
+    outranked = negatives[:, None] - false + normal / 2
     with np.errstate(invalid="ignore", divide="ignore"):
-        auroc = (defect * beaten).sum(1) / (negatives * positives)
+        auroc = (defect * outranked).sum(1) / (negatives * positives)
         precision = np.where(true + false > 0, true / (true + false), 0)
         ap = (defect * precision).sum(1) / positives
     best_f1 = _f1(false, true).max(1, initial=0)

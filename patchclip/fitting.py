@@ -1,42 +1,118 @@
-"""Normal images -> memory banks, and the same images again as if the memory had never seen them."""
+"""Normal images -> what `Detector.fit` keeps: memory banks, weights of the cues, levels of the classes.
+
+And the scores of the same images as if the banks had never seen them, to set a threshold by.
+"""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
-from .bank import Memory, Rows, build_banks
-from .features import Extractor, Features
-from .image import ImageLike, augmented, calibration_views, fingerprint, load_image, own_copy, refuse_single
-from .pipeline import hidden
-from .threshold import images_needed
+from .features import FeatureExtractor
+from .images.augment import mild_variations, rotated_and_flipped
+from .images.load import ImageLike, fingerprint, load_image, require_several, snapshot
+from .inference import combine, cue_maps
+from .progress import progress_bar
+from .recipes.features import Features
+from .result import Result
+from .scoring.cues import TEXT, cue_names
+from .scoring.heatmap import separate_heatmaps
+from .scoring.maps import class_levels, fuse, fusion_weights
+from .scoring.memory import Fitted, LeftOut, Memory, build_banks
+from .threshold import NormalScores, Threshold, calibrate_threshold, fit_threshold, images_needed
 
 #: Leave-one-out looks at about so many normal images at most, or at as many as the false-positive rate takes, spread
 #: evenly, and at one of each class at least.
-_LEFT_OUT_AT_MOST = 64
+_MAX_LEFT_OUT = 64
+
+#: A normal image whose bank maps stay below this is a copy of another, or blank.
+_DUPLICATE_DISTANCE = 1e-5
 
 
-class Normal(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Normal:
     """A normal image to weigh cues and set the threshold by.
 
     Attributes:
-        features: of the image; size_hw: of the image; number: of its class.
-        rows: its rows of that class's banks, which must not count; none for a variation of the only image of a class,
+        features: of the image, a batch of one.
+        image_hw: height and width of the image.
+        left_out: its class, and its rows of that class's banks; no rows for a variation of the only image of a class,
             which is compared with that image.
     """
 
     features: Features
-    size_hw: tuple[int, int]
-    number: int
-    rows: Rows
+    image_hw: tuple[int, int]
+    left_out: LeftOut
 
 
-def as_groups(images: Sequence[ImageLike] | Mapping[str, Sequence[ImageLike]]) -> dict[str | None, list[ImageLike]]:
-    """class -> images; the class is None without a mapping.
+def fit(
+    extractor: FeatureExtractor, images: Sequence[ImageLike] | Mapping[str, Sequence[ImageLike]], *, progress: bool
+) -> tuple[Fitted, Threshold]:
+    """See `Detector.fit`.
+
+    Raises:
+        ImageError, ValueError: see there.
+    """
+    config = extractor.config
+    if set(config.cues) == {TEXT}:
+        raise ValueError(f"nothing to fit with cues={config.cues}: add some of {cue_names()[1:]}")
+    groups = group_by_class(images)
+    memory, normals, sizes = _collect(extractor, groups, progress=progress)
+    one_size = next(iter(sizes.values())) if len(set(sizes.values())) == 1 else None
+    fitted = Fitted(memory, fingerprints=tuple(sizes), image_hw=one_size)
+    maps = [cue_maps(extractor, normal.features, fitted, left_out=normal.left_out)[0] for normal in normals]
+    class_indices = [normal.left_out.class_index for normal in normals]
+    if extractor.recipe.WEIGHS_CUES:
+        fitted = _weigh(fitted, maps, class_indices)
+    image_count = sum(len(group) for group in groups.values())
+    _warn_of_copies(maps, has_copies=len(sizes) < image_count)
+    scores = NormalScores(
+        scores=np.array([_score(extractor, fitted, *pair) for pair in zip(normals, maps, strict=True)]),
+        image_count=image_count,
+        left_out=np.array([bool(normal.left_out.rows) for normal in normals]),
+    )
+    threshold = fit_threshold(scores, config.max_false_positive_rate, usual_spread=_usual_spread(extractor, fitted))
+    return fitted, threshold
+
+
+def calibrate(
+    extractor: FeatureExtractor, fitted: Fitted | None, results: Iterable[Result], max_false_positive_rate: float | None
+) -> Threshold:
+    """See `Detector.calibrate`.
+
+    Args:
+        results: of normal images.
+        max_false_positive_rate: None is the detector's own.
+
+    Raises:
+        ValueError: fewer than two results, or a rate outside (0, 1).
+    """
+    rate = max_false_positive_rate
+    if rate is None:
+        rate = extractor.config.max_false_positive_rate
+    if not 0 < rate < 1:
+        raise ValueError(f"expected a false-positive rate between 0 and 1, got {rate}")
+    images = [(result.score, fingerprint(result.image)) for result in results]
+    fitted_images = fitted.fingerprints if fitted is not None else ()
+    return calibrate_threshold(images, fitted_images, rate, usual_spread=_usual_spread(extractor, fitted))
+
+
+def _usual_spread(extractor: FeatureExtractor, fitted: Fitted | None) -> float | None:
+    """Of the scores of normal images after a fit, where the model brings it."""
+    if fitted is None or not extractor.recipe.WEIGHS_CUES:
+        return None
+    return extractor.backbone.model.defaults.score_spread
+
+
+def group_by_class(
+    images: Sequence[ImageLike] | Mapping[str, Sequence[ImageLike]],
+) -> dict[str | None, list[ImageLike]]:
+    """Class -> images; the class is None without a mapping.
 
     Raises:
         ValueError: no images, a class without any, a single image in place of a list, a class without a name, or two of
@@ -54,54 +130,113 @@ def as_groups(images: Sequence[ImageLike] | Mapping[str, Sequence[ImageLike]]) -
     return {str(name): _as_list(group, f" for class {name!r}") for name, group in images.items()}
 
 
-def _as_list(images: Iterable[ImageLike], whose: str) -> list[ImageLike]:
-    refuse_single(images, whose)
-    if not (group := list(images if isinstance(images, Sequence) else map(own_copy, images))):
+def _as_list(images: Iterable[Any], whose: str) -> list[Any]:
+    require_several(images, whose)
+    # what an iterator yields may be overwritten by its next item
+    group = list(images) if isinstance(images, Sequence) else [snapshot(image) for image in images]
+    if not group:
         raise ValueError(f"expected at least one normal image{whose}, got none")
     return group
 
 
-def gather(
-    extractor: Extractor, groups: Mapping[str | None, Sequence[ImageLike]], *, progress: bool
+def _collect(
+    extractor: FeatureExtractor, groups: Mapping[str | None, Sequence[ImageLike]], *, progress: bool
 ) -> tuple[Memory, list[Normal], dict[str, tuple[int, int]]]:
     """The banks of every class, the normal images to judge them by, and fingerprint -> (H, W) of all images.
 
     Raises:
         ImageError: an image cannot be used.
     """
-    options = extractor.options
-    total = sum(len(group) for group in groups.values())
-    wanted = min(total, max(_LEFT_OUT_AT_MOST, images_needed(options["max_false_positive_rate"])))
-    banks, normals = [], []
-    seen: dict[str, tuple[int, int]] = {}
-    with tqdm(total=total, desc="fit", unit="img", disable=hidden(progress), leave=False) as bar:
-        for number, group in enumerate(groups.values()):
-            count = -(-wanted * len(group) // total)  # a class's share, rounded up
-            left_out = set(np.linspace(0, len(group) - 1, count).round().astype(int))
+    config = extractor.config
+    image_count = sum(len(group) for group in groups.values())
+    wanted = min(image_count, max(_MAX_LEFT_OUT, images_needed(config.max_false_positive_rate)))
+    class_banks, normals = [], []
+    sizes: dict[str, tuple[int, int]] = {}
+    with progress_bar("fit", total=image_count, show=progress) as bar:
+        for class_index, group in enumerate(groups.values()):
+            share = -(-wanted * len(group) // image_count)  # rounded up
+            left_out = set(np.linspace(0, len(group) - 1, share).round().astype(int))
             vectors, kept = [], []
-            for place, image in enumerate(group):
+            for index, image in enumerate(group):
                 upright = load_image(image)
-                seen[fingerprint(upright)] = (upright.shape[0], upright.shape[1])
-                copies = augmented(upright, options["rotations"], options["flips"])
-                features = extractor.features(copies, for_bank=True)
-                vectors.append(_merge_copies(features))
+                image_hw = (upright.shape[0], upright.shape[1])
+                sizes[fingerprint(upright)] = image_hw
+                copies = rotated_and_flipped(upright, rotations=config.rotations, flips=config.flips)
+                features = _extract_each(extractor, copies)
+                vectors.append(_join_copies(features))
                 if len(group) == 1:
-                    made = calibration_views(upright)
-                    new = [view for view in made if not any(np.array_equal(view, copy) for copy in copies)]
-                    views = extractor.features(new or made, for_bank=True)  # a blank image has no other
-                    normals += [Normal(view, upright.shape[:2], number, {}) for view in views]
-                elif place in left_out:
+                    for variation in _variations(extractor, upright, copies):
+                        normals.append(Normal(variation, image_hw, LeftOut(class_index, {})))
+                elif index in left_out:
                     alone = features[0].map(torch.clone)  # not a view into those of all copies
-                    kept.append((place, alone, upright.shape[:2]))
+                    kept.append((index, alone, image_hw))
                 bar.update()
-            class_banks, rows = build_banks(
-                vectors, coreset=options["coreset"], progress=progress, neighbours=options["neighbours"]
-            )
-            banks.append(class_banks)
-            normals += [Normal(features, size_hw, number, rows[place]) for place, features, size_hw in kept]
-    return Memory(tuple(groups), tuple(banks)), normals, seen
+            banks, rows = build_banks(vectors, coreset=config.coreset, progress=progress, neighbours=config.neighbours)
+            class_banks.append(banks)
+            for index, single, image_hw in kept:
+                normals.append(Normal(single, image_hw, LeftOut(class_index, rows[index])))
+    return Memory(tuple(groups), tuple(class_banks)), normals, sizes
 
 
-def _merge_copies(copies: Sequence[Features]) -> dict[str, torch.Tensor]:
+def _extract_each(extractor: FeatureExtractor, images: Sequence[np.ndarray]) -> list[Features]:
+    """Features of upright images, one batch of one for each."""
+    with_text = TEXT in extractor.config.cues
+    prepared = [extractor.prepare(image) for image in images]
+    singles: dict[int, Features] = {}
+    for indices, features in extractor.extract(prepared, with_text=with_text, with_banks=True):
+        for position, index in enumerate(indices):
+            singles[index] = features.select(position)
+    return [singles[index] for index in range(len(images))]
+
+
+def _variations(extractor: FeatureExtractor, upright: np.ndarray, copies: Sequence[np.ndarray]) -> list[Features]:
+    """Of the mild variations of the only image of a class, those that its banks do not hold."""
+    variations = mild_variations(upright)
+    new = []
+    for variation in variations:
+        if not any(np.array_equal(variation, copy) for copy in copies):
+            new.append(variation)
+    return _extract_each(extractor, new or variations)  # a blank image has no others
+
+
+def _join_copies(copies: Sequence[Features]) -> dict[str, torch.Tensor]:
     """The bank vectors of an image and its turned copies: bank name -> (N, D)."""
-    return {name: torch.cat([copy.vectors[name].flatten(0, 2) for copy in copies]) for name in copies[0].vectors}
+    joined = {}
+    for name in copies[0].vectors:
+        joined[name] = torch.cat([copy.vectors[name].flatten(0, 2) for copy in copies])
+    return joined
+
+
+def _weigh(fitted: Fitted, maps: Sequence[Mapping[str, torch.Tensor]], class_indices: Sequence[int]) -> Fitted:
+    """With the weights of the cues, by their spread over normal images, and the levels of the classes."""
+    spreads = {}
+    for cue in maps[0]:
+        values = torch.cat([image_maps[cue].flatten() for image_maps in maps])
+        spreads[cue] = float(values.std())
+    weights = fusion_weights(spreads)
+    if len(fitted.class_names) < 2:
+        return replace(fitted, cue_weights=weights)
+    highest = [float(fuse(image_maps, weights).max()) for image_maps in maps]
+    return replace(fitted, cue_weights=weights, class_levels=class_levels(highest, class_indices))
+
+
+def _score(extractor: FeatureExtractor, fitted: Fitted, normal: Normal, maps: Mapping[str, torch.Tensor]) -> float:
+    device = next(iter(maps.values())).device
+    class_index = torch.tensor([normal.left_out.class_index], device=device)
+    combined = combine(maps, fitted, class_index)
+    heatmaps = separate_heatmaps(combined, [normal.image_hw], extractor.recipe.smoothing(extractor.config))
+    [score] = extractor.recipe.scores(heatmaps, maps, normal.features)
+    return score
+
+
+def _warn_of_copies(maps: Sequence[Mapping[str, torch.Tensor]], *, has_copies: bool) -> None:
+    for image_maps in maps:
+        highest = max(float(cue_map.max()) for cue, cue_map in image_maps.items() if cue != TEXT)
+        if highest < _DUPLICATE_DISTANCE:
+            has_copies = True
+    if has_copies:
+        warnings.warn(
+            "fit: a normal image looks just like another, or like its own variations, and the threshold may be too "
+            "low: leave out copies and blank images",
+            stacklevel=4,
+        )

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Region:
-    """A connected piece of the heatmap that lies above the threshold and stands out: at least a quarter of the way from
-    the heatmap's median to its maximum.
+    """A connected piece of the heatmap that lies above the threshold and is prominent: at least a quarter of the way
+    from the heatmap's median to its maximum.
 
     Attributes:
         box_xyxy: left, top, right, bottom in pixels of the upright image; right and bottom are exclusive.
         area_px: pixels of the piece.
         score: highest value of the heatmap inside, in [0, 1].
-        defect: its name, or None when the text prefers no name clearly.
+        defect: its name, or None where no name is clearly the likeliest.
         confidence: probability of that name among all defect names, in [0, 1]; None without a name.
     """
 
@@ -33,17 +33,18 @@ class Region:
     confidence: float | None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Result:
     """The verdict on one image.
 
     Attributes:
         score: in [0, 1], higher = more anomalous. Recipe "dense": the heatmap's maximum.
         threshold: scores above it are anomalous; threshold_source: see `Detector`.
-        regions: pieces that lie above the threshold and stand out, strongest first; empty for a normal image. The score
-            of recipe "winclip" has another scale than its heatmap: there, pieces above half of the way from the
-            heatmap's median to its maximum.
+        regions: prominent pieces above the threshold, strongest first; empty for a normal image. The score of recipe
+            "winclip" has another scale than its heatmap: there, pieces above half of the way from the heatmap's median
+            to its maximum.
         class_name: the class whose normal images are nearest, when fitted with classes; else None.
+        image: (H, W, 3) uint8, the upright image.
     """
 
     score: float
@@ -51,9 +52,10 @@ class Result:
     threshold_source: str
     regions: tuple[Region, ...]
     class_name: str | None
+    image: np.ndarray = field(repr=False)
     _heatmap: torch.Tensor = field(repr=False)
-    _image: np.ndarray = field(repr=False)
-    _scale: tuple[float, float] = field(repr=False)  # values of the heatmap: background, and where regions begin
+    _background: float = field(repr=False)  # value of the heatmap that pictures leave clear
+    _region_level: float = field(repr=False)  # value of the heatmap above which regions are
 
     @cached_property
     def heatmap(self) -> np.ndarray:
@@ -70,8 +72,11 @@ class Result:
 
     @property
     def defect(self) -> str | None:
-        """Name of the strongest region that has one; None for a normal image or where the text has no opinion."""
-        return next((region.defect for region in self.regions if region.defect), None)
+        """Name of the strongest region that has one; None for a normal image and where no name is clearly likeliest."""
+        for region in self.regions:
+            if region.defect is not None:
+                return region.defect
+        return None
 
     def overlay(self, *, max_side: int = 1024) -> Image.Image:
         """The image with the heatmap over it and a labelled box around each region.
@@ -85,10 +90,13 @@ class Result:
         """
         from . import viz
 
-        labels = [(region.box_xyxy, f"{region.defect or 'anomaly'} {region.score:.2f}") for region in self.regions]
-        background, level = self._scale
-        heatmap = np.maximum(self.heatmap - background, 0)
-        return viz.overlay(self._image, heatmap, level - background, labels, max_side=max_side)
+        labels = []
+        for region in self.regions:
+            name = region.defect or "anomaly"
+            labels.append((region.box_xyxy, f"{name} {region.score:.2f}"))
+        heatmap = np.maximum(self.heatmap - self._background, 0)
+        level = self._region_level - self._background
+        return viz.overlay(self.image, heatmap, level, labels, max_side=max_side)
 
     def to_dict(self) -> dict[str, Any]:
         """All but the heatmap, ready for json.dumps."""

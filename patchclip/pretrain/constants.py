@@ -17,9 +17,9 @@ import torch
 from scipy.special import logit
 from tqdm import tqdm
 
-from .. import descriptors
 from ..detector import Detector
-from ..models import ASSETS
+from ..encoders.loading import ASSETS
+from ..encoders.texture import CONSTANTS_FILE, TextureDescriptor
 from ..synthetic import sample_surface
 
 _SEED = 41_000
@@ -40,10 +40,11 @@ def measure_whitening(products: list[list[np.ndarray]]) -> dict[str, object]:
     """Scale: root mean square over products of each value's deviation within the product. Half: ten times the median
     over products of the largest squared distance of a normal patch to the nearest patch of another image, so that
     the map is nearly proportional to the squared distance up to there."""
+    descriptor = TextureDescriptor(_PATCH)
     described = []
     for views in products:
         rgb = torch.from_numpy(np.stack(views)).permute(0, 3, 1, 2).float() / 255
-        described.append(descriptors.describe_texture(rgb, _PATCH).flatten(1, 2))  # (views, N, 39)
+        described.append(descriptor.describe(rgb).flatten(1, 2))  # (views, N, 39)
     scale = torch.stack([d.flatten(0, 1).var(0) for d in described]).mean(0).sqrt()
     largest = [
         float(torch.cdist(first / scale, second / scale).min(1).values.max() ** 2) for first, second, *_ in described
@@ -79,7 +80,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=0.05, help="false-positive rate of the threshold (default 0.05)")
     args = parser.parse_args()
     products = normal_images(args.products, 2)
-    descriptors.CONSTANTS.write_text(json.dumps(measure_whitening(products)) + "\n")
+    CONSTANTS_FILE.write_text(json.dumps(measure_whitening(products)) + "\n")
     config_file = ASSETS / "tiny" / "open_clip_config.json"
     config = json.loads(config_file.read_text())
     about = config["patchclip"]

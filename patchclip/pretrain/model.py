@@ -16,8 +16,8 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
 
-from ..backbone import Tokens, run_tower
-from ..store import written_whole
+from ..encoders.clip import Tokens, run_tower
+from ..files import atomic_write
 
 VOCABULARY_MERGES = 2000
 CONTEXT_LENGTH = 32
@@ -130,6 +130,6 @@ def write_release(model: open_clip.CLIP, folder: Path, about: dict) -> None:
         "patchclip": about,
     }
     weights = {name: tensor.to(torch.float16).contiguous() for name, tensor in model.state_dict().items()}
-    with written_whole(folder / "open_clip_model.safetensors") as partial:
-        save_file(weights, partial)
+    with atomic_write(folder / "open_clip_model.safetensors") as temporary:
+        save_file(weights, temporary)
     (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n")

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ..backbone import default_precision, run_text
+from ..encoders.clip import default_precision
+from ..encoders.text import run_text
 from ..synthetic import KINDS
 from ..synthetic.captions import caption, kind_prompt, random_name, state_prompts
 from . import losses

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import ImageError
-from ..image import load_image
+from ..images.load import load_image
 from ..synthetic.drawing import Rng, Size, fractal_noise, random_colour
 from ..synthetic.fields import Painter
 from ..synthetic.surfaces import Surface, finish_surface

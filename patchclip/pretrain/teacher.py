@@ -10,18 +10,17 @@ from torch.nn import functional as F
 
 from .model import PATCH
 
-#: Values of a patch in the last two parts of `descriptors.imagenet_network`.
+#: Values of a patch at the two levels of `encoders.timm.load_network`.
 _WIDTHS = (40, 112)
 _COMPARED = 512  # patches of a batch
 
 
 @torch.no_grad()
-def taught_features(network: nn.Sequential, images: torch.Tensor) -> list[torch.Tensor]:
-    """(B, 3, S, S) uint8 -> for the last two parts of the network (B, N, values), standardised over the batch."""
-    x, features, cells = network[0](images / 127.5 - 1), [], images.shape[-1] // PATCH
-    for part in network[1:]:
-        x = part(x)
-        patches = F.batch_norm(F.adaptive_avg_pool2d(x.float(), cells), None, None, training=True)
+def taught_features(network: nn.Module, images: torch.Tensor) -> list[torch.Tensor]:
+    """(B, 3, S, S) uint8 -> for each level of the network (B, N, values), standardised over the batch."""
+    features, cells = [], images.shape[-1] // PATCH
+    for level in network(images / 127.5 - 1):
+        patches = F.batch_norm(F.adaptive_avg_pool2d(level.float(), cells), None, None, training=True)
         features.append(patches.flatten(2).transpose(1, 2))
     return features
 

@@ -21,10 +21,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from ..backbone import default_precision
-from ..descriptors import imagenet_network
-from ..options import CUES
-from ..store import written_whole
+from ..encoders.clip import default_precision
+from ..encoders.timm import load_network
+from ..files import atomic_write
+from ..scoring.cues import cue_names
 from .data import PairSampler, build_pool
 from .model import BANK_LAYERS, DENSE_ATTENTION, new_model, write_release, write_vocabulary
 from .muon import Muon
@@ -120,7 +120,7 @@ def _run(settings: Settings, checkpoint: Path, ranks: int, rank: int) -> Path:
         for optimizer, saved_state in zip(optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved_state)
         images, step, elapsed_s = state["images"], state["step"], state["elapsed_s"]
-    teacher = imagenet_network(torch.device(settings.device)) if settings.teacher else None
+    teacher = load_network(torch.device(settings.device)) if settings.teacher else None
     ddp = DistributedDataParallel(objective) if ranks > 1 else objective
     sampler = PairSampler(pool, settings.products, settings.seed, photographs)
     validation = make_validation(settings.validation_images if main else 0)
@@ -171,8 +171,8 @@ def _run(settings: Settings, checkpoint: Path, ranks: int, rank: int) -> Path:
                 file.write(json.dumps(row) + "\n")
             tqdm.write(json.dumps(row))
             release(average, settings.out, row)
-            with written_whole(checkpoint) as partial:  # last: what is resumed from has been released
-                torch.save(state, partial)
+            with atomic_write(checkpoint) as temporary:  # last: what is resumed from has been released
+                torch.save(state, temporary)
     bar.close()
     return settings.out / "release"
 
@@ -185,7 +185,7 @@ def release(objective: Objective, out: Path, row: dict) -> None:
         "dense_attention": DENSE_ATTENTION,
         "bank_layers": list(BANK_LAYERS),
         "scales": [1],
-        "cues": list(CUES),
+        "cues": list(cue_names()),
         "temperature": round(1 / float(objective.dense_scale.exp().clamp(max=100)), 5),
         "images_seen": row["images"],
     }

@@ -14,9 +14,10 @@ import open_clip
 import torch
 from torch.nn import functional as F
 
-from .. import metrics, prompts
-from ..backbone import run_text
-from ..models import TINY, load_model
+from .. import metrics
+from ..encoders import prompts
+from ..encoders.loading import TINY, load_model
+from ..encoders.text import run_text
 from ..synthetic import HELD_OUT, KINDS, sample_defective, sample_surface
 from .losses import patch_targets
 from .model import encode_window

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..prompts import ANOMALOUS_STATES, DEFAULT_DEFECTS, NORMAL_STATES, TEMPLATES
+from ..encoders.prompts import ANOMALOUS_STATES, DEFAULT_DEFECTS, NORMAL_STATES, TEMPLATES
 from .surfaces import FAMILIES, HELD_OUT, Rng
 
 #: Words for a thing of no particular kind; `Detector`'s default object_name is the first.

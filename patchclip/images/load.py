@@ -1,21 +1,23 @@
-"""Anything a user has -> the upright RGB image a person sees -> normalised pixels."""
+"""Anything a user has -> the upright RGB image that a person sees."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import os
+import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
-from torch.nn import functional as F
 
-from .errors import ImageError
+from ..errors import ImageError
+
+if TYPE_CHECKING:
+    import torch
 
 ImageLike: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | np.ndarray | torch.Tensor"
 
@@ -29,7 +31,17 @@ _TWELVE_BITS = 4095
 _CHANNELS = "keep one channel, or red, green and blue"
 
 
-def describe(image: object) -> str:
+def _is_tensor(image: object) -> bool:
+    """Whether it is a torch tensor; torch is not imported to find out."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(image, torch.Tensor)
+
+
+def _is_array(image: object) -> bool:
+    return isinstance(image, np.ndarray) or _is_tensor(image)
+
+
+def describe(image: Any) -> str:
     """A short name for messages."""
     if isinstance(image, (str, os.PathLike)):
         return str(image)
@@ -37,12 +49,12 @@ def describe(image: object) -> str:
         return f"<{len(image)} bytes>"
     if isinstance(image, Image.Image):
         return getattr(image, "filename", "") or f"<PIL image {image.mode} {image.size[0]} x {image.size[1]}>"
-    if isinstance(image, (np.ndarray, torch.Tensor)):
+    if _is_array(image):
         return f"<{type(image).__name__} {tuple(image.shape)} {image.dtype}>"
     return f"<{type(image).__name__}>"
 
 
-def load_image(image: ImageLike) -> np.ndarray:
+def load_image(image: Any) -> np.ndarray:
     """The upright RGB image, as a person sees it.
 
     Args:
@@ -57,7 +69,7 @@ def load_image(image: ImageLike) -> np.ndarray:
     Raises:
         ImageError: not an image, truncated, empty, more than `MAX_PIXELS`, NaN or infinite, or out of range.
     """
-    if isinstance(image, torch.Tensor):
+    if _is_tensor(image):
         return _from_tensor(image)
     if isinstance(image, np.ndarray):
         return _from_array(image, describe(image))
@@ -70,12 +82,18 @@ def load_image(image: ImageLike) -> np.ndarray:
     )
 
 
-def refuse_single(images: object, whose: str = "") -> None:
-    """Raise ValueError for what is no row of images: one image, whose rows or letters would be taken for some."""
-    stack = isinstance(images, (np.ndarray, torch.Tensor)) and images.ndim not in (0, 2, 3)  # or a row of paths
-    if isinstance(images, (str, bytes, os.PathLike, Image.Image, np.ndarray, torch.Tensor)) and not stack:
+def require_several(images: Any, whose: str = "") -> None:
+    """Raise ValueError for one image where several belong: its rows or letters would be taken for images.
+
+    Args:
+        whose: for the message, as " for class 'bottle'".
+    """
+    is_array = _is_array(images)
+    is_stack = is_array and images.ndim not in (0, 2, 3)  # of images, or a row of paths
+    is_single = is_array or isinstance(images, (str, bytes, os.PathLike, Image.Image))
+    if is_single and not is_stack:
         remedy = "put it into a list"
-        if isinstance(images, (np.ndarray, torch.Tensor)) and images.ndim == 3 and min(images.shape[::2]) > 4:
+        if is_array and images.ndim == 3 and min(images.shape[::2]) > 4:
             remedy += ", or give a stack of grey ones an axis of channels"
         raise ValueError(f"expected a list of images{whose}, got one, {describe(images)}: {remedy}")
     if isinstance(images, Mapping) or not (hasattr(images, "__iter__") or hasattr(images, "__getitem__")):
@@ -83,9 +101,9 @@ def refuse_single(images: object, whose: str = "") -> None:
         raise ValueError(f"expected a list of images{whose}, got {describe(images)}{remedy}")
 
 
-def own_copy(image: ImageLike) -> ImageLike:
-    """Whoever made an image may fill it anew, turn to another frame or close it, before a thread reads it or the
-    result draws its overlay."""
+def snapshot(image: Any) -> Any:
+    """A copy of an image in memory: its owner may overwrite it, seek to another frame or close it before a thread
+    reads it or the result draws its overlay."""
     try:
         if isinstance(image, np.ndarray):
             return image.copy()
@@ -95,7 +113,7 @@ def own_copy(image: ImageLike) -> ImageLike:
             return copy
     except Exception:  # a picture is decoded to be copied; `load_image` will say what is wrong with it
         return image
-    return image.clone() if isinstance(image, torch.Tensor) else image
+    return image.clone() if _is_tensor(image) else image
 
 
 def fingerprint(image: np.ndarray) -> str:
@@ -117,7 +135,7 @@ def _from_file(source: str | os.PathLike[str] | bytes, name: str) -> np.ndarray:
         elif path.stat().st_size == 0:
             raise ImageError(f"{name} is empty (0 bytes)")
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as opened:
-            return _from_pil(opened, name, own=True)
+            return _from_pil(opened, name, may_modify=True)
     except (ImageError, MemoryError, Warning):  # a warning, where somebody has made it an error
         raise
     except UnidentifiedImageError:
@@ -130,15 +148,17 @@ def _from_file(source: str | os.PathLike[str] | bytes, name: str) -> np.ndarray:
         raise ImageError(f"{name} cannot be opened ({error}): the file is truncated or damaged") from error
 
 
-def _from_pil(image: Image.Image, name: str, *, own: bool = False) -> np.ndarray:
-    """`own`: the image is nobody else's and may be turned in place."""
+def _from_pil(image: Image.Image, name: str, *, may_modify: bool = False) -> np.ndarray:
+    """`may_modify`: nobody else holds the image, so it may be turned in place."""
     width, height = image.size
     _check_size(height, width, name)
     try:
         image.load()
-        if own:
+        if may_modify:
             ImageOps.exif_transpose(image, in_place=True)
-        upright = image if own else ImageOps.exif_transpose(image)
+            upright = image
+        else:
+            upright = ImageOps.exif_transpose(image)
         if upright.mode == "RGB" and "transparency" not in upright.info:
             return np.asarray(upright)
         if upright.mode in ("I", "F") or upright.mode.startswith("I;16"):
@@ -166,6 +186,8 @@ def _deep_grey(image: Image.Image, name: str) -> np.ndarray:
 
 
 def _from_tensor(tensor: torch.Tensor) -> np.ndarray:
+    import torch
+
     name = describe(tensor)
     if tensor.ndim != 3 or tensor.shape[0] not in (1, 3):
         last = tensor.ndim == 3 and tensor.shape[2] in (1, 3, 4)
@@ -234,86 +256,3 @@ def _check_size(height: int, width: int, name: str) -> None:
         raise ImageError(
             f"{name} has {height * width:,} pixels, the limit is {MAX_PIXELS:,}: shrink it or cut it up first"
         )
-
-
-def resize(
-    image: np.ndarray, size_hw: tuple[int, int], interpolation: str = "bicubic", *, exact: bool = True
-) -> np.ndarray:
-    """(H, W, 3) uint8 -> (h, w, 3) uint8, antialiased, as open_clip's own preprocessing does.
-
-    Args:
-        exact: by Pillow, as there; else by torch, which is within one step of 255 of it and five times as fast.
-    """
-    if image.shape[:2] == size_hw:
-        return image
-    if not exact:
-        pixels = torch.from_numpy(np.require(image, requirements="W")).permute(2, 0, 1)[None]  # torch wants to write
-        small = F.interpolate(pixels, size_hw, mode=interpolation, antialias=True)
-        return small[0].permute(1, 2, 0).numpy()
-    method = Image.Resampling.BILINEAR if interpolation == "bilinear" else Image.Resampling.BICUBIC
-    return np.asarray(Image.fromarray(image).resize(size_hw[::-1], method))
-
-
-def to_pixels(images: Sequence[np.ndarray], mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
-    """Images of one size -> the backbone's input.
-
-    Args:
-        images: B of (h, w, 3) uint8.
-        mean, std: (3, 1, 1) float32, on the device of the result.
-
-    Returns:
-        (B, 3, h, w) float32, normalised.
-    """
-    stacked = torch.from_numpy(np.stack(images)).to(mean.device).permute(0, 3, 1, 2)  # (B, 3, h, w) uint8
-    return (stacked.float() / 255 - mean) / std
-
-
-def model_size(image_hw: tuple[int, int], side: int, patch: int, *, squash: bool) -> tuple[int, int]:
-    """The size an image is resized to before the backbone: multiples of the patch, about side x side in area.
-
-    Args:
-        squash: always a square; else a rectangle of the image's own proportions and the square's area.
-
-    Returns:
-        (height, width) in pixels; a rectangle has at least three patches a side.
-    """
-    cells = max(1, round(side / patch))
-    if squash:
-        return cells * patch, cells * patch
-    stretch = (image_hw[0] / image_hw[1]) ** 0.5
-    rows = min(max(3, round(cells * stretch)), max(3, cells * cells // 3))
-    columns = max(3, round(cells * cells / rows))
-    return rows * patch, columns * patch
-
-
-def augmented(image: np.ndarray, rotations: int, flips: bool) -> list[np.ndarray]:
-    """The image itself, then its turned and mirrored copies for the bank.
-
-    Args:
-        image: (H, W, 3) uint8; rotations: 1, 2, 4 or 8 evenly spaced ones (8 mirrors at the border what a turn by
-            45 degrees uncovers); flips: mirror each of them too.
-    """
-    turned = []
-    for k in range(rotations):
-        quarters, rest = divmod(8 * k // rotations, 2)
-        copy = np.rot90(image, quarters)
-        turned.append(_turn(copy, 45.0, 1.0) if rest else copy.copy())  # torch takes no negative strides
-    return turned + [copy[:, ::-1].copy() for copy in turned] if flips else turned
-
-
-def calibration_views(image: np.ndarray) -> list[np.ndarray]:
-    """Six mild variations of one normal image: mirrored, turned by up to 4 degrees, 4 and 8 % closer.
-
-    They stand in for other normal images when there is only one, and vary less than those would.
-    """
-    mirrored = [image[:, ::-1].copy(), image[::-1].copy()]
-    moved = [_turn(image, 4.0, 1.0), _turn(image, -4.0, 1.0), _turn(image, 0.0, 1.08), _turn(image, 2.0, 1.04)]
-    return mirrored + moved
-
-
-def _turn(image: np.ndarray, degrees: float, scale: float) -> np.ndarray:
-    import cv2
-
-    height, width = image.shape[:2]
-    matrix = cv2.getRotationMatrix2D((width / 2, height / 2), degrees, scale)
-    return cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)

@@ -1,4 +1,4 @@
-"""Long work: ahead in threads, in order, with a bound on what waits; whether its progress shows; memory given back."""
+"""Work that runs ahead in threads, in order, with a bound on how much waits."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ Item = TypeVar("Item")
 Out = TypeVar("Out")
 
 
-class Failed(NamedTuple):
-    """What the items raised in place of a next one."""
+class SourceFailure(NamedTuple):
+    """What the iterable of items raised in place of a next item."""
 
     error: Exception
 
 
-def ordered_map(function: Callable[[Item], Out], items: Iterable[Item], *, ahead: int) -> Iterator[Out | Failed]:
+def ordered_map(function: Callable[[Item], Out], items: Iterable[Item], *, ahead: int) -> Iterator[Out | SourceFailure]:
     """`map`, with at most `ahead` results computed before they are asked for.
 
-    Where `items` raises, `Failed` is the last output, so that nothing before it is lost. The threads end with the
-    iterator, also when it is dropped half-way or the function raises.
+    Where `items` raises, a `SourceFailure` is the last output, so that nothing before it is lost. The threads end with
+    the iterator, also when it is closed early or the function raises.
     """
     workers = max(1, min(4, os.cpu_count() or 1))
     waiting: deque[Future[Out]] = deque()
@@ -38,7 +38,7 @@ def ordered_map(function: Callable[[Item], Out], items: Iterable[Item], *, ahead
                 except StopIteration:
                     break
                 except Exception as error:
-                    failure = Failed(error)
+                    failure = SourceFailure(error)
                 if len(waiting) >= max(1, ahead):
                     yield waiting.popleft().result()
             while waiting:
@@ -50,14 +50,10 @@ def ordered_map(function: Callable[[Item], Out], items: Iterable[Item], *, ahead
                 future.cancel()
 
 
-def hidden(progress: bool) -> bool | None:
-    """For tqdm's `disable`: a bar on a terminal or in a notebook, none in a pipe."""
-    if not progress:
-        return True
-    return False if "ipykernel" in sys.modules else None
-
-
 def trim_memory() -> None:
-    """Give back to the system what was freed: glibc keeps it in pieces, tens of megabytes over thousands of images."""
-    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
+    """Return freed memory to the system: glibc keeps tens of megabytes of it in fragments over thousands of images."""
+    if sys.platform != "linux":
+        return
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):
         libc.malloc_trim(0)

@@ -7,14 +7,14 @@ from torch.nn import functional as F
 
 
 def window_indices(grid_hw: tuple[int, int], side: int, device: torch.device | None = None) -> torch.Tensor:
-    """Token numbers of every window of side x side tokens, stride 1, row by row.
+    """Token indices of every window of side x side tokens, stride 1, row by row.
 
     Returns:
         (windows, side * side) int64 into the flattened grid; a side larger than the grid is cut to it.
     """
     gh, gw = grid_hw
-    numbers = torch.arange(gh * gw, dtype=torch.float32, device=device).view(1, 1, gh, gw)
-    return F.unfold(numbers, (min(side, gh), min(side, gw)))[0].T.long()
+    indices = torch.arange(gh * gw, dtype=torch.float32, device=device).view(1, 1, gh, gw)
+    return F.unfold(indices, (min(side, gh), min(side, gw)))[0].T.long()
 
 
 def window_means(tokens: torch.Tensor, side: int) -> torch.Tensor:
@@ -50,4 +50,5 @@ def harmonic_aggregate(scores: torch.Tensor, grid_hw: tuple[int, int]) -> torch.
 
 def harmonic_mean(maps: list[torch.Tensor]) -> torch.Tensor:
     """Harmonic mean of maps that broadcast against each other."""
-    return len(maps) / torch.stack(torch.broadcast_tensors(*[1 / m for m in maps])).sum(0)
+    inverse = torch.broadcast_tensors(*[1 / m for m in maps])
+    return len(maps) / torch.stack(inverse).sum(0)

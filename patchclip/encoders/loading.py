@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 import json
 import logging
+import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,11 +19,12 @@ import open_clip
 import torch
 from torch import nn
 
-from .errors import ModelNotFoundError, PatchclipError, WeightsUnavailableError
+from ..errors import ModelNotFoundError, PatchclipError, WeightsUnavailableError
+from .model import LoadedModel, ModelDefaults
 
 #: The embedded model.
 TINY = "tiny"
-ASSETS = Path(__file__).parent / "assets"
+ASSETS = Path(__file__).parent.parent / "assets"
 
 #: The weights that `pretrained=None` means; for other names it is the last tag that open_clip lists.
 DEFAULT_TAGS = {
@@ -40,8 +40,12 @@ DEFAULT_TAGS = {
 
 _CONNECT_TIMEOUT_S = 3.0
 
+#: Entries of OpenAI's own files that are no weights, and buffers that a model makes by itself.
+_JIT_ENTRIES = ("input_resolution", "context_length", "vocab_size")
+_DERIVED_ENTRIES = ("attn_mask", "position_ids")
+
 #: Loading changes what the whole process shares: random numbers, and whether the hub is asked.
-_ONE_AT_A_TIME = threading.Lock()
+_LOADING_LOCK = threading.Lock()
 
 _REMEDY = (
     'pass pretrained="path/to/checkpoint.safetensors" with weights that you have on disk, '
@@ -49,28 +53,7 @@ _REMEDY = (
 )
 
 
-@dataclass(frozen=True)
-class LoadedModel:
-    """A CLIP ready to run, in float32 on the CPU.
-
-    Attributes:
-        name, pretrained: how to load it again ("tiny" has pretrained None).
-        mean, std: of the preprocessing, for RGB in [0, 1].
-        interpolation: "bicubic" or "bilinear".
-        about: the "patchclip" section of a local-dir configuration (attention, layers, cues, temperature, threshold).
-    """
-
-    name: str
-    pretrained: str | None
-    clip: Any
-    tokenizer: Callable[[list[str]], torch.Tensor]
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    interpolation: str
-    about: dict[str, Any] = field(default_factory=dict)
-
-
-def load_model(name: str, pretrained: str | None = None) -> LoadedModel:
+def load_model(name: str, pretrained: str | os.PathLike[str] | None = None) -> LoadedModel:
     """Load a model with its weights; never with random ones.
 
     Args:
@@ -83,8 +66,8 @@ def load_model(name: str, pretrained: str | None = None) -> LoadedModel:
         ModelNotFoundError: unknown name, or an image tower other than open_clip's own ViT.
         WeightsUnavailableError: unknown tag, no such file, a file that does not fit, or no network.
     """
-    with _ONE_AT_A_TIME, root_logger_silenced(), torch.random.fork_rng(devices=[]):  # random weights are drawn first
-        return _load(name, pretrained)
+    with _LOADING_LOCK, root_logger_silenced(), torch.random.fork_rng(devices=[]):  # random weights are drawn first
+        return _load(name, None if pretrained is None else os.fspath(pretrained))
 
 
 def _load(name: str, pretrained: str | None) -> LoadedModel:
@@ -106,8 +89,11 @@ def _load(name: str, pretrained: str | None) -> LoadedModel:
     if isinstance(tower.get("layers"), (list, tuple)):
         raise ModelNotFoundError(_unsupported(name, "ModifiedResNet"))
     if pretrained is not None and (Path(pretrained).suffix or "/" in pretrained or Path(pretrained).is_file()):
-        hub = {"hf_model_name", "hf_tokenizer_name"} & config["text_cfg"].keys()
-        with _offline_unless_reachable() if hub else nullcontext(), _failures_in_words(f"the text tower of {name!r}"):
+        from_hub = {"hf_model_name", "hf_tokenizer_name"} & config["text_cfg"].keys()
+        with (
+            _offline_unless_reachable() if from_hub else nullcontext(),
+            _failures_in_words(f"the text tower of {name!r}"),
+        ):
             clip = _create_from_file(name, Path(pretrained))
             return _loaded(name, pretrained, clip, open_clip.get_tokenizer(name))
     pretrained = pretrained or default_tag(name)
@@ -134,22 +120,12 @@ def default_tag(name: str) -> str:
     return DEFAULT_TAGS.get(name, tags[-1])
 
 
-def weights_sha256(model: nn.Module) -> str:
-    """Hash of all weights by name, rounded to bfloat16: the same in every precision a detector runs in."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        rounded = tensor.detach().to("cpu", torch.bfloat16).contiguous()
-        digest.update(rounded.view(torch.int16).numpy().tobytes())
-    return digest.hexdigest()
-
-
 def _loaded(
     name: str,
     pretrained: str | None,
     clip: Any,
     tokenizer: Callable[[list[str]], torch.Tensor],
-    about: dict[str, Any] | None = None,
+    defaults: ModelDefaults | None = None,
 ) -> LoadedModel:
     visual = clip.visual
     if not isinstance(visual, open_clip.transformer.VisionTransformer):
@@ -165,7 +141,7 @@ def _loaded(
         tuple(preprocess.get("mean", open_clip.OPENAI_DATASET_MEAN)),
         tuple(preprocess.get("std", open_clip.OPENAI_DATASET_STD)),
         preprocess.get("interpolation", "bicubic"),
-        about or {},
+        defaults or ModelDefaults(),
     )
 
 
@@ -242,15 +218,14 @@ def _create_from_file(name: str, path: Path) -> nn.Module:
 
 def _load_state(clip: nn.Module, state: dict[str, torch.Tensor], name: str, path: Path) -> None:
     """Strict, in float32 whatever the file holds."""
-    own = clip.state_dict()
-    state = {
-        key: value.float() if value.is_floating_point() else value
-        for key, value in state.items()
-        if key in own or key not in ("input_resolution", "context_length", "vocab_size")
-    }
-    missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-    wrong = sorted(key for key in own.keys() & state.keys() if own[key].shape != state[key].shape)
-    missing = [key for key in missing if not key.endswith(("attn_mask", "position_ids"))]
+    expected = clip.state_dict()
+    given = {}
+    for key, value in state.items():
+        if key in expected or key not in _JIT_ENTRIES:
+            given[key] = value.float() if value.is_floating_point() else value
+    missing = [key for key in sorted(expected.keys() - given.keys()) if not key.endswith(_DERIVED_ENTRIES)]
+    unexpected = sorted(given.keys() - expected.keys())
+    wrong = sorted(key for key in expected.keys() & given.keys() if expected[key].shape != given[key].shape)
     if missing or unexpected or wrong:
         detail = "; ".join(
             f"{len(keys)} {word}, as {keys[0]!r}"
@@ -260,7 +235,7 @@ def _load_state(clip: nn.Module, state: dict[str, torch.Tensor], name: str, path
         raise WeightsUnavailableError(
             f"{path} does not fit the model {name!r}: tensors {detail}; name the model that it is of"
         )
-    clip.load_state_dict(state, strict=False)
+    clip.load_state_dict(given, strict=False)
 
 
 def _load_folder(name: str, folder: Path) -> LoadedModel:
@@ -284,9 +259,10 @@ def _load_folder(name: str, folder: Path) -> LoadedModel:
         ) from error
     _load_state(clip, state, name, weights)
     vocabulary = folder / "bpe_simple_vocab.txt.gz"
-    own = {"bpe_path": str(vocabulary.resolve())} if vocabulary.is_file() else {}
-    tokenizer = open_clip.SimpleTokenizer(context_length=length, **own)
-    return _loaded(name, None, clip, tokenizer, config.get("patchclip"))
+    vocabulary_option = {"bpe_path": str(vocabulary.resolve())} if vocabulary.is_file() else {}
+    tokenizer = open_clip.SimpleTokenizer(context_length=length, **vocabulary_option)
+    defaults = ModelDefaults.from_json(config.get("patchclip", {}))
+    return _loaded(name, None, clip, tokenizer, defaults)
 
 
 def _unknown(name: str) -> str:

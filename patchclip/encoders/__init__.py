@@ -1,0 +1,1 @@
+"""Networks and fixed descriptors: RGB images and sentences to vectors."""

@@ -1,0 +1,1 @@
+"""Images: reading, preparing for the network, varying, and preparing ahead in threads."""

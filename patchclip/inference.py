@@ -1,0 +1,131 @@
+"""Features, and what was fitted -> maps of the cues -> heatmap -> score -> regions -> `Result`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import torch
+
+from .config import keeps_model_threshold
+from .features import FeatureExtractor
+from .images.prepare import Prepared
+from .recipes.features import Features
+from .result import Region, Result
+from .scoring.cues import TEXT
+from .scoring.heatmap import find_regions, separate_heatmaps
+from .scoring.maps import fuse, name_probabilities
+from .scoring.memory import Fitted, LeftOut
+from .threshold import UNCALIBRATED_VALUE, Threshold
+
+#: A defect gets a name when its probability is at least this many times that of a blind guess.
+_MIN_NAME_ADVANTAGE = 1.5
+
+
+def zero_shot_threshold(extractor: FeatureExtractor) -> Threshold:
+    """The model's own, where heatmaps are made as it was measured, else one half."""
+    model_value = extractor.backbone.model.defaults.threshold
+    if model_value is not None and keeps_model_threshold(extractor.config, extractor.backbone):
+        return Threshold(model_value, "model")
+    return Threshold(UNCALIBRATED_VALUE, "uncalibrated")
+
+
+def predict(
+    extractor: FeatureExtractor, fitted: Fitted | None, threshold: Threshold, prepared: Sequence[Prepared]
+) -> list[Result]:
+    """Results of prepared images, in their order; a result does not depend on the other images.
+
+    Args:
+        fitted: what `Detector.fit` left; None for zero-shot.
+    """
+    recipe = extractor.recipe
+    results: dict[int, Result] = {}
+    batches = extractor.extract(prepared, with_text=uses_text(extractor, fitted), with_banks=fitted is not None)
+    for indices, features in batches:
+        maps, class_index = cue_maps(extractor, features, fitted)
+        combined = combine(maps, fitted, class_index)  # (B, gh, gw)
+        sizes_hw = [prepared[index].image_hw for index in indices]
+        heatmaps = separate_heatmaps(combined, sizes_hw, recipe.smoothing(extractor.config))
+        scores = recipe.scores(heatmaps, maps, features)
+        for position, index in enumerate(indices):
+            heatmap, score = heatmaps[position], scores[position]
+            is_anomalous = score > threshold.value
+            background, region_level = recipe.region_levels(heatmap, threshold.value, is_anomalous=is_anomalous)
+            regions: tuple[Region, ...] = ()
+            if is_anomalous:
+                regions = named_regions(extractor, heatmap, region_level, features.dense[position])
+            class_name = None
+            if fitted is not None and class_index is not None:
+                class_name = fitted.memory.classes[int(class_index[position])]
+            results[index] = Result(
+                score=score,
+                threshold=threshold.value,
+                threshold_source=threshold.source,
+                regions=regions,
+                class_name=class_name,
+                image=prepared[index].image,
+                _heatmap=heatmap,
+                _background=background,
+                _region_level=region_level,
+            )
+    return [results[index] for index in range(len(prepared))]
+
+
+def uses_text(extractor: FeatureExtractor, fitted: Fitted | None) -> bool:
+    """Whether the text map is a part of the heatmap: always before a fit."""
+    return fitted is None or TEXT in extractor.config.cues
+
+
+def cue_maps(
+    extractor: FeatureExtractor, features: Features, fitted: Fitted | None, *, left_out: LeftOut | None = None
+) -> tuple[dict[str, torch.Tensor], torch.Tensor | None]:
+    """The maps of the cues in use.
+
+    Args:
+        left_out: for leave-one-out, of a batch of one image; None for new images.
+
+    Returns:
+        cue -> (B, gh, gw) in [0, 1], and the (B,) indices of the nearest classes, None before a fit.
+    """
+    maps = {}
+    if features.text is not None:
+        maps[TEXT] = features.text
+    if fitted is None:
+        return maps, None
+    squared, class_index = fitted.memory.squared_distances(features.vectors, left_out=left_out)
+    return maps | extractor.recipe.bank_maps(squared, features.grid_hw), class_index
+
+
+def combine(maps: Mapping[str, torch.Tensor], fitted: Fitted | None, class_index: torch.Tensor | None) -> torch.Tensor:
+    """The maps of the cues as one, (B, gh, gw), relative to the level of each image's class where there are several."""
+    weights = fitted.cue_weights if fitted is not None else {}
+    level = None
+    if fitted is not None and fitted.class_levels and class_index is not None:
+        level = torch.tensor(fitted.class_levels, device=class_index.device)[class_index]
+    return fuse(maps, weights, level=level)
+
+
+def named_regions(
+    extractor: FeatureExtractor, heatmap: torch.Tensor, level: float, dense: torch.Tensor
+) -> tuple[Region, ...]:
+    """The regions of a heatmap (H, W), each named by the mean of its dense tokens, of (gh, gw, E)."""
+    named = []
+    for region, patches in find_regions(heatmap.cpu().numpy(), level, (dense.shape[0], dense.shape[1])):
+        token = dense[torch.from_numpy(patches)].mean(0)
+        defect, confidence = _name_defect(extractor, token)
+        named.append(replace(region, defect=defect, confidence=confidence))
+    return tuple(named)
+
+
+def _name_defect(extractor: FeatureExtractor, token: torch.Tensor) -> tuple[str | None, float | None]:
+    """The defect that a dense token (E,) looks like, and its probability; None where no name is clearly likeliest."""
+    names = list(extractor.config.wordings)
+    if not names:
+        return None, None
+    temperature = extractor.backbone.model.naming_temperature
+    probabilities = name_probabilities(token, extractor.defect_embeddings, temperature)
+    best = int(probabilities.argmax())
+    confidence = float(probabilities[best])
+    if len(names) > 1 and confidence < _MIN_NAME_ADVANTAGE / len(names):
+        return None, None
+    return names[best], confidence

@@ -1,0 +1,1 @@
+"""Vectors to anomaly maps, heatmaps and regions: windows, memory banks, fusion."""

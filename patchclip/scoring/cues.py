@@ -1,0 +1,68 @@
+"""The cues of a heatmap: the text, and one row for each kind of memory bank. A new bank cue is a new row.
+
+What a row says is read by the extraction of features, the fusion, the files of detectors and the export.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from torch import nn
+
+from ..encoders import texture, timm
+from ..encoders.clip import Backbone, JoinedLayers
+
+#: The cue that compares with prompts; it has no bank.
+TEXT = "text"
+
+#: The bank cue of the CLIP's own patch tokens.
+TOKENS = "tokens"
+
+
+@dataclass(frozen=True)
+class BankCue:
+    """A kind of vector that patches are compared by.
+
+    Attributes:
+        name: in `Detector(cues=...)`.
+        make_descriptor: makes the module that gives the vectors, on the device of a backbone: RGB (B, 3, h, w) float32
+            in [0, 1] and the tokens of the layers, (B, gh, gw, D) each -> (B, rows, columns, D) float32.
+        gain: how much more the cue counts than another of the same spread on normal images.
+        half_at: squared distance that counts as one half; None for vectors of unit length, where the map is
+            (1 - cosine) / 2.
+        reads_layers: whether it needs the tokens of `Detector(layers=...)`.
+        fingerprint: what the vectors depend on beside the backbone; a file of another fingerprint is refused. None
+            where they depend on nothing else.
+    """
+
+    name: str
+    make_descriptor: Callable[[Backbone], nn.Module]
+    gain: float = 1.0
+    half_at: float | None = None
+    reads_layers: bool = False
+    fingerprint: Callable[[], list[str | float]] | None = None
+
+
+#: The bank cues. Of those in use, the first decides which class an image belongs to.
+BANK_CUES: tuple[BankCue, ...] = (
+    BankCue(TOKENS, JoinedLayers, gain=2.0, reads_layers=True),
+    BankCue("texture", texture.make_descriptor, half_at=texture.HALF_AT, fingerprint=texture.fingerprint),
+    BankCue("imagenet", timm.make_descriptor, gain=4.0, fingerprint=timm.fingerprint),
+)
+
+
+def cue_names() -> tuple[str, ...]:
+    """All cues, the text first."""
+    return (TEXT, *(cue.name for cue in BANK_CUES))
+
+
+def bank_cues(names: Iterable[str]) -> tuple[BankCue, ...]:
+    """The rows of those cues, in the order of the table."""
+    wanted = set(names)
+    return tuple(cue for cue in BANK_CUES if cue.name in wanted)
+
+
+def fingerprints(names: Iterable[str]) -> dict[str, list[str | float]]:
+    """Cue -> fingerprint, of those cues that have one."""
+    return {cue.name: cue.fingerprint() for cue in bank_cues(names) if cue.fingerprint is not None}

@@ -14,7 +14,7 @@ from collections import Counter
 from pathlib import Path
 
 from patchclip import Detector, PatchclipError
-from patchclip.layouts import images_in
+from patchclip.datasets import images_in
 
 BOXES = "boxes left top right bottom"
 COLUMNS = ("image", "verdict", "score", "threshold", "threshold_source", "defect", BOXES, "fault")

@@ -14,7 +14,7 @@ from pathlib import Path
 from PIL import Image
 
 from patchclip import Detector, PatchclipError
-from patchclip.layouts import images_in
+from patchclip.datasets import images_in
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -111,7 +111,7 @@ def test_the_page_is_sound_and_self_contained(page: Path) -> None:
     text = " ".join(" ".join(found.text).split())
     for expected in (
         "a & b <i>",
-        "1 files are no images and are left out, as notes.txt",
+        "1 files are not images and are left out, such as notes.txt",
         "Image AUROC by kind of defect",
         "course, course-fewshot, training",
         "Latency",
@@ -205,6 +205,6 @@ def test_a_section_of_the_record(page: Path) -> None:
     assert text.count("\n| method") == 1  # the latency table; the summary has a column of data before
     assert "| data " in text
     assert "| ms at batch 1 |" in text
-    assert text.endswith("are no images and are left out, as notes.txt")
+    assert text.endswith("are not images and are left out, such as notes.txt")
     course = content | {"data": content["data"][1:]}
     assert "points against the better baseline" in section(Run("x", "A title", ()), course)

@@ -125,7 +125,7 @@ LEVELS = [
     },
     {"pipeline", "synthetic"},
     {"backbone", "models", "bank", "image", "store", "features", "options"},
-    {"detector", "fitting", "saved", "datasets", "layouts", "listings", "pretrain", "export"},
+    {"detector", "fitting", "saved", "datasets", "pretrain", "export"},
     {"cli", "batch", "app", "__init__"},
 ]
 

@@ -207,13 +207,13 @@ def test_a_folder_becomes_a_table(tmp_path: Path) -> None:
     (photos / "more").mkdir()
     high = run_example(photos, *detector, "--threshold", 0.9, cwd=tmp_path, script="folder.py")
     assert re.search(r"normal +2\n.*unreadable +1\n", high.stdout, re.S), high.stdout
-    assert f"note: {photos}: 1 entries are no images and are left out, as more" in high.stderr
+    assert f"note: {photos}: 1 entries are not images and are left out, such as more" in high.stderr
     own = run_example(photos, *detector, "--calibrate", images / "metal_normal", cwd=tmp_path, script="folder.py")
     assert own.returncode == 0, own.stderr
     assert "note: calibrate: 4 normal images cannot fix" in own.stderr
     missing = run_example("nowhere", cwd=tmp_path, script="folder.py")
     assert missing.returncode == 2
-    assert missing.stderr == "error: nowhere is no folder: name a folder of images\n"
+    assert missing.stderr == "error: nowhere is not a folder: give a folder of images\n"
     assert not (tmp_path / "verdicts").exists()
 
 
@@ -241,7 +241,7 @@ def test_the_readme_says_what_is_printed(tmp_path: Path) -> None:
     [
         (["absent.jpg"], "absent.jpg does not exist"),
         (["absent.jpg", "--normals", "."], ". has no images (.jpg"),
-        (["absent.jpg", "--normals", "nowhere"], "nowhere is no folder"),
+        (["absent.jpg", "--normals", "nowhere"], "nowhere is not a folder"),
         (["absent.jpg", "--model", "ViT-B16"], "did you mean"),
         (["absent.jpg", "--out", "absent.jpg"], "absent.jpg is the image itself"),
         (["absent.jpg", "--out", "overlay"], "overlay does not end as a picture does"),

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from patchclip import Detector, MissingDependencyError
+from patchclip import Detector
 from patchclip.descriptors import imagenet_network
 from patchclip.models import ASSETS
 from patchclip.pretrain import data, losses
@@ -303,13 +303,6 @@ def test_a_run_stopped_at_its_end_is_released_when_resumed(tmp_path: Path, monke
         with pytest.raises(ZeroDivisionError):
             train(settings)
     assert (train(settings, resume=True) / "open_clip_model.safetensors").exists()
-
-
-def test_a_run_without_scikit_learn_ends_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "sklearn", None)
-    with pytest.raises(MissingDependencyError, match="scikit-learn"):
-        train(Settings(tmp_path / "run", **SMALL))
-    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.filterwarnings("ignore:.*autocast")

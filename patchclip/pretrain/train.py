@@ -21,7 +21,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from .. import metrics
 from ..encoders.clip import default_precision
 from ..encoders.timm import load_network
 from ..files import atomic_write
@@ -72,9 +71,7 @@ def train(settings: Settings, *, resume: bool = False) -> Path:
     Raises:
         FileExistsError: `out` has a checkpoint and `resume` is false.
         FileNotFoundError: a folder of photographs has none that is usable.
-        MissingDependencyError: scikit-learn, which validation needs, is not installed.
     """
-    metrics.scikit_learn()
     ranks, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
     settings.out.mkdir(parents=True, exist_ok=True)
     checkpoint = settings.out / "checkpoint.pt"

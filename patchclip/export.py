@@ -110,7 +110,9 @@ class ExportedDetector(nn.Module):
         """(B, 3, h, w) in [0, 1] -> heatmap (B, H, W), score (B,), and class_index (B,) when fitted with classes."""
         config = self.extractor.config
         descriptors = dict(self.descriptors.items())
-        features = dense.encode(self.backbone, image, config, states=self.states, descriptors=descriptors)
+        features = dense.extract(
+            self.backbone, image, config, states=self.states, descriptors=descriptors, in_one_pass=True
+        )
         maps, class_index = cue_maps(self.extractor, features, self.fitted)
         combined = combine(maps, self.fitted, class_index)
         heatmap = to_heatmaps(combined, self.heatmap_hw, dense.smoothing(config))

@@ -13,7 +13,7 @@ from .config import Config
 from .encoders.clip import Backbone
 from .encoders.loading import load_model
 from .encoders.text import TextTower, encode_defects, encode_states
-from .images.load import ImageLike, load_image
+from .images.load import ImageLike, describe, load_image
 from .images.prepare import Plan, Prepared, cut_tiles, join_tiles, resize, to_rgb
 from .recipes import RECIPES
 from .recipes.features import Features, concatenate
@@ -71,8 +71,10 @@ class FeatureExtractor:
         return Prepared(upright, pixels, tiles_hw)
 
     def check(self, prepared: Sequence[Prepared]) -> None:
-        """Raise ValueError for an image that was prepared for another model or other options."""
+        """Raise ValueError for an image that was not prepared, or for another model or other options."""
         for image in prepared:
+            if not isinstance(image, Prepared):
+                raise ValueError(f"expected images by Detector.prepare, got {describe(image)}: prepare each of them")
             plan = self.plan(image.image_hw)
             if image.plan != plan:
                 raise ValueError(

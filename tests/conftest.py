@@ -40,7 +40,7 @@ def random_clip(seed: int, **vision: object) -> open_clip.CLIP:
     return clip.eval()
 
 
-def write_local_dir(clip: open_clip.CLIP, folder: Path, **about: object) -> Path:
+def write_local_dir(clip: open_clip.CLIP, folder: Path, **defaults: object) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     save_file(
         {name: tensor.contiguous() for name, tensor in clip.state_dict().items()},
@@ -55,7 +55,7 @@ def write_local_dir(clip: open_clip.CLIP, folder: Path, **about: object) -> Path
         "patch_size": visual.patch_size[0],
     }
     preprocess = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.25, 0.3], "interpolation": "bicubic"}
-    config = {"model_cfg": {**MODEL_CFG, "vision_cfg": vision}, "preprocess_cfg": preprocess, "patchclip": about}
+    config = {"model_cfg": {**MODEL_CFG, "vision_cfg": vision}, "preprocess_cfg": preprocess, "patchclip": defaults}
     (folder / "open_clip_config.json").write_text(json.dumps(config))
     return folder
 

@@ -182,7 +182,9 @@ def test_weights_follow_the_spreads(local_model: str, normals: list[np.ndarray])
 # --- classes ----------------------------------------------------------------------------------------------------------
 
 
-def test_classes_are_told_apart(tiny: Detector, fitted_tiny: Detector, normals: list[np.ndarray]) -> None:
+def test_an_image_gets_the_class_that_is_nearest(
+    tiny: Detector, fitted_tiny: Detector, normals: list[np.ndarray]
+) -> None:
     other = sample_surface(np.random.default_rng(8), ["dots"])
     dots = [other.photograph(other.render(seed, (96, 128)), seed) for seed in range(4)]
     detector = fit_quietly(Detector(), {"fabric": normals[:3], "dots": dots[:3]})

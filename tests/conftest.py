@@ -14,6 +14,9 @@ from safetensors.torch import save_file
 from patchclip import Detector
 from patchclip.synthetic import Surface, sample_defective, sample_surface
 
+#: For tests that fit on fewer images than a false-positive rate needs, where that is not the point.
+FEW = pytest.mark.filterwarnings("ignore:.*extrapolation")
+
 MODEL_CFG = {
     "embed_dim": 24,
     "vision_cfg": {"image_size": 64, "layers": 3, "width": 32, "head_width": 16, "patch_size": 16},

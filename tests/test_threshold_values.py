@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from patchclip.threshold import from_normal_scores, images_needed
 
@@ -76,3 +77,10 @@ def test_one_odd_image_does_not_hide_the_defects() -> None:
 def test_impossible_thresholds(count: int, rate: float, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         from_normal_scores(np.zeros(count), rate, "fit")
+
+
+def test_quantile_of_an_extrapolated_threshold_is_students() -> None:
+    odds = np.array([-2.2, -1.7, -2.1, -2.0])  # none so far out that it is brought in
+    expected = odds.mean() + stats.t.ppf(0.99, 3) * odds.std(ddof=1) * np.sqrt(1.25)
+    found = from_normal_scores(1 / (1 + np.exp(-odds)), 0.01, "fit").value
+    assert found == pytest.approx(1 / (1 + np.exp(-expected)), rel=1e-9)

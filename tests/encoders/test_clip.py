@@ -92,7 +92,7 @@ def test_dense_attention_of_the_last_block_against_a_loop(kind: str) -> None:
     assert torch.allclose(encode(clip, rgb, dense_attention=kind).cls, clip.encode_image(rgb), atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["qk", "vv"])
+@pytest.mark.parametrize("kind", ["qk", "qq", "vv"])
 @torch.no_grad()
 def test_layers_are_those_of_open_clip(kind: str) -> None:
     """The last layer is the ordinary block's, after ln_post, whatever the dense tokens are."""
@@ -117,6 +117,21 @@ def test_blocks_of_another_kind_have_no_dense_attention() -> None:
     assert make_backbone(clip).dense_attention == "qk"
     with pytest.raises(ValueError, match="dense_attention='qq' is not for it"):
         make_backbone(clip, dense_attention="qq")
+
+
+@torch.no_grad()
+def test_a_block_of_another_kind_runs_as_it_is() -> None:
+    """open_clip's custom blocks, which have parts of their own."""
+    clip = random_clip(0, block_type="custom")
+    assert type(clip.visual.transformer.resblocks[0]) is not open_clip.transformer.ResidualAttentionBlock
+    backbone, rgb = make_backbone(clip), random_rgb(2, 3, 64, 64)
+    expected = clip.encode_image(rgb)
+    assert torch.allclose(backbone.encode(rgb).cls, expected, atol=1e-5)
+    [whole] = backbone.encode_windows(rgb, [torch.arange(16)[None]])
+    assert torch.allclose(whole[:, 0], expected, atol=1e-5)
+    rough = make_backbone(clip, precision="bf16").encode(rgb).cls
+    assert rough.dtype == torch.float32
+    assert torch.allclose(rough, expected, atol=0.05)
 
 
 @pytest.mark.parametrize("norm_last", [False, True])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import open_clip
 import pytest
 import torch
 
+from patchclip import Detector
 from patchclip.encoders.loading import load_model
 from patchclip.encoders.text import TextTower, encode_defects, encode_states, run_text
 
@@ -63,3 +65,14 @@ def test_sentences_that_are_too_long_are_warned_of(tower: TextTower) -> None:
     with pytest.warns(UserWarning, match=r"1 of 2 prompts are truncated, since 'tiny' reads no more.*32 tokens.*X-ray"):
         short.encode(["a tile", LONG])
     tower.encode(["a tile", LONG])  # which reads 77
+
+
+def test_a_detector_encodes_its_sentences_once(
+    local_model: str, normals: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detector = Detector(local_model)
+    detector.threshold = 0.0  # so that regions are named
+    detector.predict(normals[0])
+    monkeypatch.setattr(TextTower, "encode", lambda *_: pytest.fail("encoded again"))
+    detector.predict(normals[1])
+    list(detector.predict_batch(normals, progress=False))

@@ -6,8 +6,10 @@ import threading
 import time
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 
+from patchclip import Detector, features
 from patchclip.images.prefetch import SourceFailure, ordered_map, trim_memory
 
 
@@ -67,3 +69,18 @@ def test_a_failing_function_raises_when_its_turn_has_come() -> None:
 
 def test_memory_can_be_trimmed_at_any_time() -> None:
     trim_memory()
+
+
+def test_images_are_resized_where_they_are_decoded(
+    local_model: str, normals: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads, resize = set(), features.resize
+
+    def note(*arguments: object, **options: object) -> np.ndarray:
+        threads.add(threading.current_thread().name)
+        return resize(*arguments, **options)
+
+    monkeypatch.setattr(features, "resize", note)
+    assert len(list(Detector(local_model).predict_batch(normals, batch_size=2, progress=False))) == len(normals)
+    assert threads
+    assert all(name.startswith("patchclip") for name in threads)

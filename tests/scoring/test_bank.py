@@ -34,6 +34,14 @@ def test_nearest_is_the_brute_force_minimum(query_count: int) -> None:
     assert torch.allclose(found.double(), squared_to_nearest(queries, without), atol=1e-5)
 
 
+def test_nearest_when_later_blocks_hold_the_nearest() -> None:
+    queries = random_vectors(2048, 5)  # which leave blocks of 256 vectors
+    far = random_vectors(1000, 5, seed=1) + 10
+    order = torch.randperm(1020, generator=torch.Generator().manual_seed(2))
+    stored = PatchBank(torch.cat([far, queries[:20] + 0.01])[order])
+    assert torch.allclose(stored.nearest(queries)[:20], torch.full((20,), 5e-4), atol=1e-5)
+
+
 def test_one_block_gives_what_blocks_give() -> None:
     stored, queries = random_vectors(1500, 12), random_vectors(2048, 12, seed=1)
     whole, blocks = PatchBank(stored, in_one_block=True), PatchBank(stored)

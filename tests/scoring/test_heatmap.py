@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from patchclip.scoring.heatmap import find_regions, median_and_half_maximum, separate_heatmaps, to_heatmaps
 
@@ -82,3 +83,29 @@ def test_regions_are_prominent_in_their_own_image() -> None:
     assert boxes == [(10, 6, 11, 7), (5, 1, 6, 2)]
     flat = np.full((8, 12), 0.5, np.float32)  # nothing is prominent: the image as a whole is anomalous
     assert [region.box_xyxy for region, _ in find_regions(flat, 0.4, (4, 6))] == [(0, 0, 12, 8)]
+
+
+@pytest.mark.parametrize("share", [0.8, 0.95])  # the prominence is the narrower bound, then the threshold
+def test_regions_against_scipy(share: float) -> None:
+    heatmap = ndimage.gaussian_filter(np.random.default_rng(0).random((120, 160)), 4).astype(np.float32)
+    threshold = float(np.quantile(heatmap, share))
+    median = np.median(heatmap[10::20, 10::20])
+    prominent = median + (heatmap.max() - median) / 4
+    assert (threshold < prominent) == (share == 0.8)
+    labels, count = ndimage.label(heatmap > max(threshold, prominent), np.ones((3, 3)))
+    assert count > 5
+    expected = []
+    for label, (rows, columns) in enumerate(ndimage.find_objects(labels), 1):
+        inside = labels == label
+        row, column = ndimage.maximum_position(heatmap, labels, label)
+        patches = inside[10::20, 10::20].copy()  # their middles
+        patches[row // 20, column // 20] = True
+        box = (columns.start, rows.start, columns.stop, rows.stop)
+        expected.append((float(heatmap[row, column]), box, int(inside.sum()), patches))
+    expected.sort(key=lambda region: -region[0])
+    found = find_regions(heatmap, threshold, (6, 8))
+    assert len(found) == count
+    for (region, patches), (score, box, area, wanted) in zip(found, expected, strict=True):
+        assert (region.score, region.box_xyxy, region.area_px) == (score, box, area)
+        assert patches.shape == (6, 8)
+        np.testing.assert_array_equal(patches, wanted)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
-from patchclip import ImageError, image
-from patchclip.image import augmented, load_image, model_size, resize, to_pixels
+from patchclip import ImageError
+from patchclip.images import load
+from patchclip.images.load import fingerprint, load_image, require_several, snapshot
 
 RGB = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255]], [[10, 20, 30], [128, 128, 128], [255, 255, 255]]], np.uint8)
 
@@ -99,10 +102,10 @@ def test_damaged_exif_is_refused_or_read_past() -> None:
     whole = as_bytes(Image.fromarray(np.repeat(RGB, 8, 1)), "JPEG", exif=exif)
     end = whole.index(b"a description") + 13
     refused = 0
-    for place in range(whole.index(b"Exif"), end):
+    for position in range(whole.index(b"Exif"), end):
         for value in (0, 3, 7, 255):
             try:
-                found = load_image(whole[:place] + bytes([value]) + whole[place + 1 :])
+                found = load_image(whole[:position] + bytes([value]) + whole[position + 1 :])
                 assert found.shape in ((2, 24, 3), (24, 2, 3))
             except ImageError:
                 refused += 1
@@ -172,54 +175,14 @@ def test_what_is_no_image(given: object, reason: str) -> None:
 def test_a_copied_picture_keeps_its_name(tmp_path: Path) -> None:
     Image.fromarray(np.array([[-1, 70000]], np.int32)).save(tmp_path / "deep.tif")
     with Image.open(tmp_path / "deep.tif") as opened, pytest.raises(ImageError, match=r"deep\.tif has values"):
-        load_image(image.own_copy(opened))
+        load_image(snapshot(opened))
 
 
 def test_too_many_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image, "MAX_PIXELS", 5)
-    for given in (RGB, as_bytes(Image.fromarray(RGB)), image.own_copy(Image.fromarray(RGB))):
+    monkeypatch.setattr(load, "MAX_PIXELS", 5)
+    for given in (RGB, as_bytes(Image.fromarray(RGB)), snapshot(Image.fromarray(RGB))):
         with pytest.raises(ImageError, match="the limit is 5"):
             load_image(given)
-
-
-def test_to_pixels_normalises_by_hand() -> None:
-    found = to_pixels([RGB], torch.tensor([0.5, 0, 0]).view(3, 1, 1), torch.tensor([0.5, 1, 2]).view(3, 1, 1))
-    assert found.shape == (1, 3, 2, 3)
-    assert found[0, :, 0, 0].tolist() == [1, 0, 0]
-    assert found[0, :, 0, 2].tolist() == [-1, 0, 0.5]
-
-
-def test_resize_is_pillows_bicubic() -> None:
-    wide = np.random.default_rng(1).integers(0, 256, (40, 60, 3), np.uint8)
-    expected = np.asarray(Image.fromarray(wide).resize((20, 10), Image.Resampling.BICUBIC))
-    np.testing.assert_array_equal(resize(wide, (10, 20)), expected)
-
-
-@pytest.mark.parametrize(
-    ("image_hw", "expected"),
-    [
-        ((500, 500), (14, 14)),
-        ((1250, 500), (22, 9)),
-        ((500, 1250), (9, 22)),
-        ((10, 4000), (3, 65)),
-        ((4000, 10), (65, 3)),
-    ],
-)
-def test_model_size_keeps_proportions_and_area(image_hw: tuple[int, int], expected: tuple[int, int]) -> None:
-    height, width = model_size(image_hw, 224, 16, squash=False)
-    assert (height // 16, width // 16) == expected
-    assert model_size(image_hw, 224, 16, squash=True) == (224, 224)
-
-
-def test_augmented_copies() -> None:
-    square = np.arange(27, dtype=np.uint8).reshape(3, 3, 3)
-    copies = augmented(square, 4, True)
-    assert len(copies) == 8
-    expected = [np.rot90(square, k) for k in range(4)]
-    for copy, wanted in zip(copies, expected + [turn[:, ::-1] for turn in expected], strict=True):
-        np.testing.assert_array_equal(copy, wanted)
-    assert len(augmented(square, 8, False)) == 8
-    assert len(augmented(square, 1, False)) == 1
 
 
 def test_sixteen_bits_of_a_camera_with_fewer_are_warned_of() -> None:
@@ -228,3 +191,64 @@ def test_sixteen_bits_of_a_camera_with_fewer_are_warned_of() -> None:
             load_image(np.array([[0, highest]], np.uint16))
     load_image(np.array([[0, 4096]], np.uint16))
     load_image(np.zeros((2, 2), np.uint16))  # black is black
+
+
+def test_torch_is_not_imported_and_tensors_are_known_all_the_same(tmp_path: Path) -> None:
+    Image.fromarray(RGB).save(tmp_path / "a.png")
+    code = f"""
+import sys
+import numpy as np
+from patchclip.images.load import load_image, require_several, snapshot
+path = {str(tmp_path / "a.png")!r}
+image = load_image(path)
+load_image(open(path, "rb").read())
+load_image(snapshot(image))
+require_several([path])
+assert "torch" not in sys.modules
+import torch
+tensor = torch.from_numpy(image).permute(2, 0, 1)
+assert np.array_equal(load_image(tensor), image)
+try:
+    require_several(tensor)
+except ValueError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "expected a list of images, got one, <Tensor (3, 2, 3) torch.uint8>: put it into a list\n"
+
+
+def test_a_snapshot_does_not_change_with_its_owner(tmp_path: Path) -> None:
+    picture = Image.fromarray(RGB)
+    owners = (RGB.copy(), torch.from_numpy(RGB.copy()), picture)
+    copies = [snapshot(owner) for owner in owners]
+    owners[0][:] = 0
+    owners[1][:] = 0
+    picture.paste((0, 0, 0), (0, 0, 3, 2))
+    for copied in copies:
+        np.testing.assert_array_equal(np.asarray(copied), RGB)
+    path = tmp_path / "a.png"
+    assert snapshot(path) is path  # a file is read later
+
+
+def test_one_image_is_no_list_of_images(tmp_path: Path) -> None:
+    for single in (RGB, RGB[..., 0], torch.zeros(3, 4, 4), tmp_path, "a.png", b"bytes", Image.fromarray(RGB)):
+        with pytest.raises(ValueError, match=r"got one, .*: put it into a list"):
+            require_several(single)
+    with pytest.raises(ValueError, match="give a stack of grey ones an axis of channels"):
+        require_several(np.zeros((5, 6, 7), np.uint8))
+    with pytest.raises(ValueError, match="for class 'a', got <dict>: put the images of all its classes into one"):
+        require_several({"b": [RGB]}, " for class 'a'")
+    with pytest.raises(ValueError, match="expected a list of images, got <int>"):
+        require_several(5)
+    for several in ([RGB], (RGB,), iter([RGB]), RGB[None], np.array(["a.png", "b.png"])):
+        require_several(several)
+
+
+def test_a_fingerprint_is_of_the_pixels_and_their_shape() -> None:
+    first = fingerprint(RGB)
+    assert len(first) == 16
+    assert int(first, 16) >= 0
+    assert fingerprint(RGB.copy()) == first
+    assert fingerprint(np.ascontiguousarray(RGB[:, ::-1])) != first
+    assert fingerprint(RGB.reshape(3, 2, 3)) != first

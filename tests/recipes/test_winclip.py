@@ -1,4 +1,4 @@
-"""Recipe "winclip" against a slow loop written from the paper's formulas, and hand-checked fixtures."""
+"""Recipe "winclip" against a slow loop written from the paper's formulas."""
 
 from __future__ import annotations
 
@@ -10,40 +10,17 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from conftest import random_clip, write_local_dir
+from conftest import FEW, random_clip, write_local_dir
 from PIL import Image
 from torch.nn import functional as F
 
-from patchclip import Detector, ModelNotFoundError
-from patchclip.bank import PatchBank
-from patchclip.scoring import distance_maps
-from patchclip.windows import harmonic_aggregate, window_indices
+from patchclip import Detector, ModelNotFoundError, Result
+from patchclip.recipes import RECIPES, winclip
 
 PROMPTS = (["a fine tile", "a photo of a perfect tile."], ["a broken tile", "a tile with a crack", "damage"])
 
 
-def test_harmonic_aggregation_of_four_windows() -> None:
-    scores = torch.tensor([[[1, 0.75], [0.5, 0.25]]])
-    expected = torch.tensor([[1, 0.8571, 0.75], [0.6667, 0.48, 0.375], [0.5, 0.3333, 0.25]])
-    found = harmonic_aggregate(scores, (3, 3))
-    assert found.shape == (1, 3, 3)
-    assert torch.allclose(found[0], expected, atol=1e-4)
-
-
-def test_association_of_two_vectors() -> None:
-    unit = F.normalize(torch.tensor([[0.0, 1, 0], [1, 1, 0]]), dim=1)
-    squared = PatchBank(unit).nearest(torch.tensor([[1.0, 0, 0], [0, 1, 0]]))
-    found = distance_maps({"patches": squared}, half_at={})["patches"]
-    assert torch.allclose(found, torch.tensor([0.1464, 0.0]), atol=1e-4)
-
-
-def test_window_indices_are_row_by_row() -> None:
-    found = window_indices((2, 3), 2)
-    assert found.tolist() == [[0, 1, 3, 4], [1, 2, 4, 5]]
-    assert window_indices((2, 2), 3).tolist() == [[0, 1, 2, 3]]  # a window larger than the grid is the grid
-
-
-@pytest.mark.filterwarnings("ignore:.*extrapolation")
+@FEW
 def test_what_is_flagged_has_a_region_and_colours(local_model: str, normals: list[np.ndarray]) -> None:
     """Score and heatmap have different scales, and the threshold is on that of the score."""
     image = normals[3].copy()
@@ -97,14 +74,14 @@ class SlowWinCLIP:
         gh, gw = visual.grid_size
         tokens = visual.conv1(pixels)[0].permute(1, 2, 0)  # (gh, gw, D)
         start = visual.class_embedding + visual.positional_embedding[0]
-        placed = {
-            (row, column): tokens[row, column] + visual.positional_embedding[1 + row * gw + column]
-            for row in range(gh)
-            for column in range(gw)
-        }
+        embedded = {}
+        for row in range(gh):
+            for column in range(gw):
+                position = visual.positional_embedding[1 + row * gw + column]
+                embedded[row, column] = tokens[row, column] + position
 
         def run(cells: list[tuple[int, int]]) -> torch.Tensor:
-            x = visual.ln_pre(torch.stack([start] + [placed[cell] for cell in cells])[None])
+            x = visual.ln_pre(torch.stack([start] + [embedded[cell] for cell in cells])[None])
             for block in visual.transformer.resblocks:
                 x = block(x)
             return visual.ln_post(x)[0]
@@ -115,7 +92,7 @@ class SlowWinCLIP:
                 for column in range(gw - side + 1):
                     cells = [(row + i, column + j) for i in range(side) for j in range(side)]
                     windows[side, row, column] = run(cells)[0] @ visual.proj
-        whole = run(sorted(placed))
+        whole = run(sorted(embedded))
         return self.clip.encode_image(pixels)[0], windows, whole[1:].view(gh, gw, -1)
 
     def spread(self, values: dict[tuple[int, int, int], float], side: int) -> torch.Tensor:
@@ -137,43 +114,72 @@ class SlowWinCLIP:
         return min(float((1 - F.cosine_similarity(query, reference, dim=0)) / 2) for reference in references)
 
     @torch.no_grad()
-    def __call__(self, image: np.ndarray, references: list[np.ndarray]) -> tuple[torch.Tensor, float]:
-        embedding, windows, patches = self.parts(image)
-        gh, gw = self.clip.visual.grid_size
+    def zero_shot(self, image: np.ndarray) -> tuple[torch.Tensor, float]:
+        """Z on the grid of tokens, and p_image."""
+        embedding, windows, _ = self.parts(image)
         p_image = self.probability(embedding)
-        probabilities = {key: self.probability(value) for key, value in windows.items()}
-        zero_shot = 3 / (1 / p_image + 1 / self.spread(probabilities, 2) + 1 / self.spread(probabilities, 3))
-        token_map, score = zero_shot, p_image
-        if references:
-            seen = [self.parts(reference) for reference in references]
-            flat = [token for _, _, grid in seen for token in grid.reshape(-1, grid.shape[-1])]
-            by_patch = torch.tensor([[self.association(patches[i, j], flat) for j in range(gw)] for i in range(gh)])
-            by_window = {
-                key: self.association(value, [w for _, own, _ in seen for (s, *_), w in own.items() if s == key[0]])
-                for key, value in windows.items()
-            }
-            few_shot = (by_patch + self.spread(by_window, 2) + self.spread(by_window, 3)) / 3
-            token_map, score = (zero_shot + few_shot) / 2, (p_image + float(few_shot.max())) / 2
-        size = image.shape[:2]
-        return F.interpolate(token_map[None, None], size, mode="bilinear")[0, 0], score
+        scores = {key: self.probability(value) for key, value in windows.items()}
+        return 3 / (1 / p_image + 1 / self.spread(scores, 2) + 1 / self.spread(scores, 3)), p_image
+
+    @torch.no_grad()
+    def few_shot(self, image: np.ndarray, references: list[np.ndarray]) -> torch.Tensor:
+        """F on the grid of tokens."""
+        _, windows, patches = self.parts(image)
+        gh, gw = self.clip.visual.grid_size
+        seen = [self.parts(reference) for reference in references]
+        tokens = [token for _, _, grid in seen for token in grid.reshape(-1, grid.shape[-1])]
+        by_patch = torch.tensor([[self.association(patches[i, j], tokens) for j in range(gw)] for i in range(gh)])
+        by_window = {}
+        for key, value in windows.items():
+            alike = [window for _, others, _ in seen for (side, *_), window in others.items() if side == key[0]]
+            by_window[key] = self.association(value, alike)
+        return (by_patch + self.spread(by_window, 2) + self.spread(by_window, 3)) / 3
 
 
-@pytest.mark.parametrize("side_px", [64, 80])
-@pytest.mark.parametrize("shots", [0, 2])
-def test_equals_the_slow_loop(
-    side_px: int, shots: int, tmp_path: Path, normals: list[np.ndarray], defective: tuple[np.ndarray, np.ndarray]
-) -> None:
-    clip = random_clip(side_px, image_size=side_px)
-    folder = write_local_dir(clip, tmp_path / "clip")
-    detector = Detector(f"local-dir:{folder}", recipe="winclip", prompts=PROMPTS, precision="fp32")
-    if shots:
-        with pytest.warns(UserWarning, match="extrapolation"):
-            detector.fit(normals[:shots])
+def spoiled(defective: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
     image = defective[0].copy()
     image[20:70, 30:90] = 0  # a random network needs more than a small hole
-    result = detector.predict(image)
-    heatmap, score = SlowWinCLIP(clip, side_px)(image, normals[:shots])
-    assert result.heatmap.shape == heatmap.shape == (96, 128)
+    return image
+
+
+def assert_equal(result: Result, token_map: torch.Tensor, score: float) -> None:
+    heatmap = F.interpolate(token_map[None, None], (96, 128), mode="bilinear")[0, 0]
+    assert result.heatmap.shape == heatmap.shape
     assert float(heatmap.std()) > 1e-3  # the map has something to say
     np.testing.assert_allclose(result.heatmap, heatmap.numpy(), atol=1e-4, rtol=0)
     assert result.score == pytest.approx(score, abs=1e-4)
+
+
+@FEW
+@pytest.mark.parametrize("side_px", [64, 80])
+def test_equals_the_slow_loop(
+    side_px: int, tmp_path: Path, normals: list[np.ndarray], defective: tuple[np.ndarray, np.ndarray]
+) -> None:
+    """Before a fit, with two references, and with each of its cues alone."""
+    clip = random_clip(side_px, image_size=side_px)
+    model = f"local-dir:{write_local_dir(clip, tmp_path / 'clip')}"
+    options = {"recipe": "winclip", "prompts": PROMPTS, "precision": "fp32"}
+    image, slow = spoiled(defective), SlowWinCLIP(clip, side_px)
+    zero_shot, p_image = slow.zero_shot(image)
+    few_shot = slow.few_shot(image, normals[:2])
+    detector = Detector(model, **options)
+    assert_equal(detector.predict(image), zero_shot, p_image)
+    detector.fit(normals[:2])
+    assert_equal(detector.predict(image), (zero_shot + few_shot) / 2, (p_image + float(few_shot.max())) / 2)
+    if side_px == 64:
+        banks_alone = Detector(model, **options, cues=("tokens",)).fit(normals[:2])
+        assert_equal(banks_alone.predict(image), few_shot, float(few_shot.max()))
+        text_alone = Detector(model, **options, cues=("text",))
+        assert_equal(text_alone.predict(image), zero_shot, p_image)
+
+
+def test_its_sizes_are_squares_and_it_smooths_nothing(local_model: str) -> None:
+    detector = Detector(local_model, recipe="winclip", image_size=80, smoothing=3.0)
+    image = np.random.default_rng(0).integers(0, 256, (96, 128, 3), np.uint8)
+    prepared = detector.prepare(image)
+    expected = Image.fromarray(image).resize((80, 80), Image.Resampling.BICUBIC)
+    np.testing.assert_array_equal(prepared.pixels, np.asarray(expected))
+    assert prepared.tiles_hw == (1, 1)
+    smoothless = Detector(local_model, recipe="winclip", image_size=80, smoothing=0.0)
+    np.testing.assert_array_equal(detector.predict(image).heatmap, smoothless.predict(image).heatmap)
+    assert RECIPES["winclip"] is winclip

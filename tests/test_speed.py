@@ -1,12 +1,9 @@
-"""What the fast paths compute, never how long they take; and the benchmark's own logic."""
+"""What the fast paths compute, never how long they take."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import open_clip
@@ -21,8 +18,6 @@ from patchclip.bank import PatchBank
 from patchclip.heatmap import find_blobs
 from patchclip.pipeline import ordered_map
 from patchclip.threshold import from_normal_scores
-
-ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize("dense_attention", ["qk", "qq", "vv"])
@@ -140,34 +135,3 @@ def test_text_is_embedded_once(local_model: str, normals: list[np.ndarray], monk
     monkeypatch.setattr(detector.backbone, "encode_text", lambda prompts: pytest.fail("embedded again"))
     detector.predict(normals[1])
     list(detector.predict_batch(normals, progress=False))
-
-
-def test_the_benchmark_prints_each_row_and_fails_where_one_is_missed(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.syspath_prepend(str(ROOT))
-    from benchmarks import speed, speed_bench
-
-    rows = {
-        "good": lambda bench: iter([speed_bench.Row("a", "1.00 x", "<= 1.10 x", True, "")]),
-        "bad": lambda bench: iter([speed_bench.Row("b", "1.20 x", "<= 1.10 x", False, "")]),
-        "absent": lambda bench: iter([speed_bench.Row("c", "-", "<= 1.10 x", None, "no GPU here")]),
-    }
-    monkeypatch.setattr(speed, "ROWS", rows)
-    assert speed.main(["--rows", "good", "absent"]) == 0
-    assert speed.main(["--rows", "good", "bad"]) == 1
-    printed = capsys.readouterr().out
-    assert "MISSED" in printed
-    assert "no GPU here" in printed
-    text = speed.report(
-        [row for row_of in rows.values() for row in row_of(None)], [("all", 0.01)], quick=False, busy=False
-    )
-    assert "| b | 1.20 x | <= 1.10 x | MISSED |" in text
-    assert "| all | 10.00 |" in text
-
-
-def test_the_benchmark_as_a_script() -> None:
-    script = ROOT / "benchmarks" / "speed.py"
-    command = [sys.executable, str(script), "--quick", "--busy", "--rows", "gpu"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "GPU" in done.stdout

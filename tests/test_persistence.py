@@ -68,7 +68,7 @@ def test_files_that_are_no_detector(saved_file: Path, tmp_path: Path) -> None:
     content = saved_file.read_bytes()
     (tmp_path / "cut").write_bytes(content[: len(content) // 2])
     (tmp_path / "junk").write_bytes(b"\x00" * 100)
-    (tmp_path / "newer").write_bytes(content.replace(b'format_version\\": 1', b'format_version\\": 9'))
+    (tmp_path / "newer").write_bytes(content.replace(b'format_version\\": 2', b'format_version\\": 9'))
     save_file({"a": torch.zeros(1)}, tmp_path / "foreign")
     save_file({"a": torch.zeros(1)}, tmp_path / "list", {"patchclip": "[]"})
     reasons = {

@@ -20,10 +20,12 @@ from tqdm import tqdm
 
 from ..synthetic import KINDS, Surface, add_defect, sample_surface
 from ..synthetic.surfaces import Rng
+from .mixtures import sample_mixture
 from .photographs import photographed
 
 _VIEWS = 3  # two flawless images and one with a broken pattern
 _DEFECTIVE_SHARE = 0.85
+_MIXTURE_SHARE = 0.4  # of the drawn products
 
 #: Shares of a view that a crop spans at least; an object is shown nearly whole.
 _SMALLEST_CROP = 0.47
@@ -54,6 +56,8 @@ def _product(seed: int, index: int, photographs: Sequence[Path]) -> Surface:
     rng = np.random.default_rng([seed, index])
     if photographs and index % 2:
         return photographed(photographs[index // 2 % len(photographs)], rng)
+    if rng.random() < _MIXTURE_SHARE:
+        return sample_mixture(rng)
     return sample_surface(rng)
 
 

@@ -125,7 +125,7 @@ class PairSampler:
         rounds = [rng.permutation(len(KINDS)) for _ in range(-(-pairs // len(KINDS)))]
         kinds = np.concatenate(rounds)[:pairs]  # balanced over any number of steps
         kinds = np.where(rng.random(pairs) < _DEFECTIVE_SHARE, kinds, -1)
-        drawn = [self._pair(rng, int(kind), side) for kind in kinds]
+        drawn = [self.pair(rng, int(kind), side) for kind in kinds]
         queries, supports, masks, indices, kept = zip(*drawn, strict=True)
         mask = torch.from_numpy(np.stack(masks)).float()
         to_tensor = lambda images: torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()  # noqa: E731
@@ -137,7 +137,7 @@ class PairSampler:
             [self._products[index].name for index in indices],
         )
 
-    def _pair(self, rng: Rng, kind: int, side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, int, int]:
+    def pair(self, rng: Rng, kind: int, side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, int, int]:
         structural = kind >= 0 and KINDS[kind] == "broken pattern" and rng.random() < 0.85
         pick = self._breakable if structural else range(len(self._products))
         index = int(pick[rng.integers(len(pick))])
@@ -150,18 +150,18 @@ class PairSampler:
         mask = np.zeros((side, side), bool)
         if structural:
             view = 0  # the one that was broken: a support of the other shows another shot
-            query = _crop(self._views[index, 2], corner, window, side)
+            query = crop(self._views[index, 2], corner, window, side)
             resized = cv2.resize(_window(self._masks[index], corner, window).astype(np.float32), (side, side))
             mask = resized > 0.3
             if not mask.any():
                 kind = -1
         else:
-            query = _crop(self._views[index, view], corner, window, side)
+            query = crop(self._views[index, view], corner, window, side)
             if kind >= 0:
                 other = None
                 if rng.random() < 0.5:
                     foreign = self._views[rng.integers(len(self._products)), 0]
-                    other = _crop(foreign, np.zeros(2, int), view_side, side)
+                    other = crop(foreign, np.zeros(2, int), view_side, side)
                 paint = lambda image: add_defect(image, KINDS[kind], rng, other=other)  # noqa: E731
                 painted = next(filter(None, (paint(query) for _ in range(4))), None)
                 if painted is None:
@@ -177,7 +177,7 @@ class PairSampler:
         if surface.family == "object" or rng.random() < 0.5:  # the same part of the product
             shift = round(_LARGEST_SHIFT * view_side)
             support_corner = np.clip(corner + rng.integers(-shift, shift + 1, 2), 0, view_side - support_window)
-        support = _crop(self._views[index, 1 - view], support_corner, support_window, side)
+        support = crop(self._views[index, 1 - view], support_corner, support_window, side)
 
         flip, turns = rng.random() < 0.5, int(rng.integers(4))
         channels = rng.permutation(3)
@@ -200,7 +200,7 @@ def _window(image: np.ndarray, corner: np.ndarray, window: int) -> np.ndarray:
     return image[row : row + window, column : column + window]
 
 
-def _crop(image: np.ndarray, corner: np.ndarray, window: int, side: int) -> np.ndarray:
+def crop(image: np.ndarray, corner: np.ndarray, window: int, side: int) -> np.ndarray:
     """(side, side, 3) float32 in [0, 1]."""
     shrink = cv2.INTER_AREA if window > side else cv2.INTER_LINEAR
     return cv2.resize(_window(image, corner, window), (side, side), interpolation=shrink).astype(np.float32) / 255

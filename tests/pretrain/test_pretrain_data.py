@@ -44,11 +44,11 @@ def test_a_broken_pattern_is_compared_with_another_shot(tmp_path: Path, monkeypa
         views[:, view] = 50 * view
     masks[:] = True
     seen = []
-    real = data._crop
-    monkeypatch.setattr(data, "_crop", lambda image, *where: (seen.append(int(image[0, 0, 0])), real(image, *where))[1])
+    real = data.crop
+    monkeypatch.setattr(data, "crop", lambda image, *where: (seen.append(int(image[0, 0, 0])), real(image, *where))[1])
     sampler = PairSampler(tmp_path, 8, 0)
     for seed in range(20):
-        sampler._pair(np.random.default_rng(seed), KINDS.index("broken pattern"), 64)
+        sampler.pair(np.random.default_rng(seed), KINDS.index("broken pattern"), 64)
     assert (100, 50) in set(zip(seen, seen[1:], strict=False))
     assert (100, 0) not in set(zip(seen, seen[1:], strict=False))
 

@@ -138,6 +138,7 @@ class PairSampler:
         )
 
     def pair(self, rng: Rng, kind: int, side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, int, int]:
+        """Query, support, mask of the query, kind and index of the product, for a kind of defect (-1: none)."""
         structural = kind >= 0 and KINDS[kind] == "broken pattern" and rng.random() < 0.85
         pick = self._breakable if structural else range(len(self._products))
         index = int(pick[rng.integers(len(pick))])

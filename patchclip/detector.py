@@ -66,15 +66,8 @@ class Detector:
         ValueError: an option outside its range, or a device that is not there.
         MissingDependencyError: neighbours="faiss" without faiss.
 
-    Attributes:
-        options: name -> value of every option in force; read-only.
-        backbone: the image tower.
-        memory_: `scoring.memory.Memory`, the banks of each class, (N, D) float32 vectors each; None before `fit`.
-        weights_: cue -> weight in the heatmap, together 1; empty before `fit` and with recipe "winclip".
-        levels_: (classes,) floats, where heatmaps of each class are one half; empty for fewer than two classes.
-        classes_: names of the classes it was fitted with; empty without.
-
-    Threads may share a detector to predict with, as long as none fits or calibrates it.
+    Threads may share a detector to predict with, as long as none fits or calibrates it. Beside the properties below,
+    `backbone` is the image tower.
     """
 
     def __init__(
@@ -140,22 +133,22 @@ class Detector:
 
     @property
     def options(self) -> Mapping[str, Any]:
-        """Every option in force; saved with the detector."""
+        """Name -> value of every option in force; read-only, saved with the detector."""
         return MappingProxyType(self._config.to_dict())
 
     @property
     def memory_(self) -> Memory | None:
-        """The banks of each class; None before `fit`."""
+        """The banks of each class, (N, D) float32 vectors each; None before `fit`."""
         return self._fitted.memory if self._fitted else None
 
     @property
     def weights_(self) -> dict[str, float]:
-        """Weight of each cue in the heatmap; empty before `fit`."""
+        """Cue -> weight in the heatmap, together 1; empty before `fit` and with recipe "winclip"."""
         return dict(self._fitted.cue_weights) if self._fitted else {}
 
     @property
     def levels_(self) -> tuple[float, ...]:
-        """Of each class, the level of its normal images; empty for fewer than two."""
+        """(classes,) floats, where heatmaps of each class are one half; empty for fewer than two classes."""
         return self._fitted.class_levels if self._fitted else ()
 
     @property
@@ -261,12 +254,7 @@ class Detector:
 
     @overload
     def predict_batch(
-        self,
-        images: Iterable[ImageLike],
-        *,
-        batch_size: int = 16,
-        progress: bool = True,
-        errors: Literal["raise"] = ...,
+        self, images: Iterable[ImageLike], *, batch_size: int = 16, progress: bool = ..., errors: Literal["raise"] = ...
     ) -> Iterator[Result]: ...
 
     @overload
@@ -378,7 +366,5 @@ class Detector:
 
     def __repr__(self) -> str:
         state = f"fitted, {len(self._fitted.memory)} vectors" if self._fitted else "zero-shot"
-        return (
-            f"Detector({self._config.model!r}, recipe={self._config.recipe!r}, {state}, "
-            f"threshold={self.threshold:.4f} ({self.threshold_source}))"
-        )
+        threshold = f"threshold={self.threshold:.4f} ({self.threshold_source})"
+        return f"Detector({self._config.model!r}, recipe={self._config.recipe!r}, {state}, {threshold})"

@@ -22,7 +22,7 @@ from .images.prepare import Prepared
 from .result import Result
 from .scoring.memory import Fitted, Memory
 from .streaming import predict_stream
-from .threshold import Threshold
+from .threshold import NormalScore, Threshold
 
 
 class Detector:
@@ -157,6 +157,11 @@ class Detector:
         return self._fitted.class_names if self._fitted else ()
 
     @property
+    def normal_scores_(self) -> tuple[NormalScore, ...]:
+        """Of the normal images of the last `fit` or `calibrate`, `threshold.NormalScore` each; empty before."""
+        return self._threshold.normal_scores
+
+    @property
     def threshold(self) -> float:
         """Scores above it are anomalous. May be set."""
         return self._threshold.value
@@ -165,7 +170,7 @@ class Detector:
     def threshold(self, value: float) -> None:
         if not isinstance(value, Real) or not 0 <= value <= 1:
             raise ValueError(f"expected a number between 0 and 1 as threshold, got {value!r}")
-        self._threshold = Threshold(float(value), "user")
+        self._threshold = Threshold(float(value), "user", normal_scores=self.normal_scores_)
 
     @property
     def threshold_source(self) -> str:
@@ -215,8 +220,9 @@ class Detector:
             ImageError: an image cannot be used.
             ValueError: fewer than two images, or a rate outside (0, 1).
         """
-        results = self.predict_batch(images, progress=progress)
-        self._threshold = fitting.calibrate(self._extractor, self._fitted, results, max_false_positive_rate)
+        named = fitting.NamedImages(images)
+        results = self.predict_batch(named, progress=progress)
+        self._threshold = fitting.calibrate(self._extractor, self._fitted, named, results, max_false_positive_rate)
         return self
 
     def predict(self, image: ImageLike) -> Result:

@@ -3,7 +3,7 @@
 
 import sys
 
-from speed.main import main
+from speed.main import main  # of the folder: a package comes before a file of its name
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -105,7 +105,7 @@ def describe_data(categories: Sequence[Category]) -> list[dict[str, Any]]:
     ]
 
 
-def one_line(data: dict[str, Any]) -> str:
+def data_line(data: dict[str, Any]) -> str:
     """An entry of `describe_data` for the terminal."""
     return (
         f"{data['dataset']}/{data['category']}: {data['layout']} layout, {data['references']} references, "

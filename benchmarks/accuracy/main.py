@@ -14,7 +14,7 @@ import torch
 from tqdm import tqdm
 
 from accuracy import tables
-from accuracy.categories import describe_data, load_categories, one_line, shorten
+from accuracy.categories import data_line, describe_data, load_categories, shorten
 from accuracy.latency import BATCHES, measure_latency
 from accuracy.methods.base import Method, Settings
 from accuracy.methods.detector import make_bare_detector
@@ -25,8 +25,7 @@ from accuracy.plan import Task, draw_references, is_readable, plan
 from accuracy.results import Run, Unit
 from accuracy.summary import summarise
 from accuracy.tasks import run_task
-from environment import BENCHMARKS, check_package, describe_environment
-from environment import one_line as describe_in_one_line
+from environment import BENCHMARKS, check_package, describe_environment, one_line
 from patchclip import Detector, PatchclipError
 from patchclip.datasets import Category
 
@@ -83,7 +82,7 @@ def _run(options: argparse.Namespace, folder: Path) -> None:
     categories = load_categories(options.data, options.dataset, limit=options.limit, folder=folder)
     data = describe_data(categories)
     for entry in data:
-        print(one_line(entry))
+        print(data_line(entry))
     tasks, problems = plan(categories, options.methods, options.shots, options.seeds)
     if not tasks:
         raise ValueError("nothing to measure: " + "; ".join(problems))
@@ -94,7 +93,7 @@ def _run(options: argparse.Namespace, folder: Path) -> None:
     settings.work.mkdir(exist_ok=True)
     bare = make_bare_detector(settings)
     environment = describe_environment(bare, measuring=measuring_files())
-    print(describe_in_one_line(environment), flush=True)
+    print(one_line(environment), flush=True)
     for category in categories:
         problems += category.problems
     if remark := check_package():

@@ -17,7 +17,7 @@ from .encoders.loading import load_model
 from .encoders.prompts import DEFAULT_DEFECTS
 from .errors import ImageError
 from .features import FeatureExtractor
-from .images.load import ImageLike, snapshot
+from .images.load import MAX_PIXELS, ImageLike, snapshot
 from .images.prepare import Prepared
 from .result import Result
 from .scoring.memory import Fitted, Memory
@@ -58,7 +58,7 @@ class Detector:
         smoothing: sigma of the heatmap's Gaussian in tokens, up to 16; recipe "winclip" has none.
         max_false_positive_rate: share of normal images that may exceed the threshold of `fit`, between 0 and 1.
         precision: "fp32", "bf16", or "auto" by the processor's flags.
-        device: "cpu", "cuda", ..., or "auto".
+        max_pixels: that a file may have; images in memory have no limit. device: "cpu", "cuda", ..., or "auto".
 
     Raises:
         ModelNotFoundError: no such model, one that is not supported, or recipe "winclip" with a model without [CLS].
@@ -67,12 +67,10 @@ class Detector:
         MissingDependencyError: neighbours="faiss" without faiss.
 
     Attributes:
-        options: name -> value of every option in force; read-only.
         backbone: the image tower.
         memory_: `scoring.memory.Memory`, the banks of each class, (N, D) float32 vectors each; None before `fit`.
         weights_: cue -> weight in the heatmap, together 1; empty before `fit` and with recipe "winclip".
         levels_: (classes,) floats, where heatmaps of each class are one half; empty for fewer than two classes.
-        classes_: names of the classes it was fitted with; empty without.
 
     Threads may share a detector to predict with, as long as none fits or calibrates it.
     """
@@ -102,6 +100,7 @@ class Detector:
         smoothing: float = 0.25,
         max_false_positive_rate: float = 0.05,
         precision: Literal["auto", "fp32", "bf16"] = "auto",
+        max_pixels: int = MAX_PIXELS,
         device: str = "auto",
     ):
         options = Options(
@@ -127,6 +126,7 @@ class Detector:
             smoothing=smoothing,
             max_false_positive_rate=max_false_positive_rate,
             precision=precision,
+            max_pixels=max_pixels,
         )
         torch_device = resolve_device(device)
         loaded = load_model(options.model, options.pretrained)
@@ -227,7 +227,7 @@ class Detector:
         return self
 
     def predict(self, image: ImageLike) -> Result:
-        """Heatmap, score, verdict and regions of one image.
+        """Heatmap, score, verdict and regions of one image; arrays are RGB: pass OpenCV's BGR as `image[..., ::-1]`.
 
         Raises:
             ImageError: see `images.load.load_image`.
@@ -241,7 +241,7 @@ class Detector:
         Raises:
             ImageError: see `images.load.load_image`.
         """
-        return self._extractor.prepare(snapshot(image))
+        return self._extractor.prepare(snapshot(image, max_pixels=self._config.max_pixels))
 
     def predict_prepared(self, prepared: Sequence[Prepared]) -> list[Result]:
         """The second half of `predict`, on the detector's device: images of one size share a forward.
@@ -294,8 +294,8 @@ class Detector:
             ImageError: with errors="raise", when that image's turn has come; what `images` raises, likewise.
             ValueError: one image in place of several, batch_size below 1, or another word for errors.
         """
-        prepare, predict = self._extractor.prepare, self.predict_prepared
-        return predict_stream(prepare, predict, images, batch_size=batch_size, progress=progress, errors=errors)
+        extractor, predict = self._extractor, self.predict_prepared
+        return predict_stream(extractor, predict, images, batch_size=batch_size, progress=progress, errors=errors)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the detector, fitted or not, to one safetensors file (format: `persistence`). Atomic.

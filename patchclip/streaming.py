@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from operator import length_hint
 
 from .errors import ImageError
+from .features import FeatureExtractor
 from .images.load import ImageLike, require_several, snapshot
 from .images.prefetch import SourceFailure, ordered_map, trim_memory
 from .images.prepare import Prepared
@@ -18,7 +20,7 @@ _TRIM_EVERY = 64
 
 
 def predict_stream(
-    prepare: Callable[[ImageLike], Prepared],
+    extractor: FeatureExtractor,
     predict_prepared: Callable[[Sequence[Prepared]], list[Result]],
     images: Iterable[ImageLike],
     *,
@@ -36,11 +38,11 @@ def predict_stream(
         raise ValueError(f"expected a batch size of at least 1, got {batch_size}")
     if errors not in ("raise", "return"):
         raise ValueError(f'expected errors="raise" or "return", got {errors!r}')
-    return _stream(prepare, predict_prepared, images, batch_size, progress, errors)
+    return _stream(extractor, predict_prepared, images, batch_size, progress, errors)
 
 
 def _stream(
-    prepare: Callable[[ImageLike], Prepared],
+    extractor: FeatureExtractor,
     predict_prepared: Callable[[Sequence[Prepared]], list[Result]],
     images: Iterable[ImageLike],
     batch_size: int,
@@ -49,11 +51,12 @@ def _stream(
 ) -> Iterator[Result | ImageError]:
     def try_prepare(image: ImageLike) -> Prepared | ImageError:
         try:
-            return prepare(image)
+            return extractor.prepare(image)
         except ImageError as error:
             return error
 
-    prepared = ordered_map(try_prepare, map(snapshot, images), ahead=2 * batch_size)
+    snapshots = map(partial(snapshot, max_pixels=extractor.config.max_pixels), images)
+    prepared = ordered_map(try_prepare, snapshots, ahead=2 * batch_size)
     since_trimmed = 0
     with progress_bar("predict", total=length_hint(images) or None, show=progress) as bar:
         while batch := list(islice(prepared, batch_size)):

@@ -1,0 +1,348 @@
+"""Hundreds of image files of all kinds against what was written into them, and thousands of damaged ones.
+
+`python -m pytest -m stress -s tests/stress/test_image_corpus.py` prints a line of figures for each test.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+import random
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image, ImageCms
+
+from patchclip import ImageError
+from patchclip.images.files import FORMATS
+from patchclip.images.load import load_image, snapshot
+
+pytestmark = pytest.mark.stress
+
+LOSSY = ("JPEG", "MPO", "WEBP", "AVIF", "JPEG2000")
+
+MUTATIONS_OF_A_KIND = 120
+
+
+def ramps(height: int, width: int) -> np.ndarray:
+    """(H, W, 4) float64 in [0, 1], smooth, no two channels alike; the fourth from 0.4 to 1."""
+    down, right = np.mgrid[0:height, 0:width]
+    across, along = right / (width - 1), down / (height - 1)
+    return np.stack([across, along, (across + along) / 2, 0.4 + 0.6 * across], axis=-1)
+
+
+FOUR = ramps(24, 36)
+
+
+def load_quietly(given: object) -> np.ndarray:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return load_image(given)
+
+
+def over_white(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    return colour * alpha + 1 - alpha
+
+
+# --- files by Pillow --------------------------------------------------------------------------------------------------
+
+
+def pictures() -> dict[str, tuple[Image.Image, np.ndarray]]:
+    """Mode -> a picture of that mode, and what it shows, (H, W, 3) in [0, 1]."""
+    bytes_ = np.round(FOUR * 255).astype(np.uint8)
+    rgb = Image.fromarray(bytes_[..., :3])
+    grey = np.repeat(FOUR[..., :1], 3, axis=2)
+    bilevel = Image.fromarray(bytes_[..., 0] > 127)
+    palette = rgb.quantize(64)
+    lab = ImageCms.profileToProfile(
+        rgb, ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), outputMode="LAB"
+    )
+    lab.info.clear()
+    wide = np.round(FOUR[..., 0] * 65535)
+    in_white, grey_in_white = (over_white(colour, FOUR[..., 3:]) for colour in (FOUR[..., :3], grey))
+    return {
+        "1": (bilevel, np.repeat(np.asarray(bilevel)[..., None], 3, axis=2).astype(float)),
+        "L": (Image.fromarray(bytes_[..., 0]), grey),
+        "LA": (Image.fromarray(bytes_[..., [0, 3]]), grey_in_white),
+        "P": (palette, np.asarray(palette.convert("RGB")) / 255),
+        "RGB": (rgb, FOUR[..., :3]),
+        "RGBX": (rgb.convert("RGBX"), FOUR[..., :3]),
+        "RGBA": (Image.fromarray(bytes_), in_white),
+        "RGBa": (Image.fromarray(bytes_).convert("RGBa"), in_white),
+        "CMYK": (rgb.convert("CMYK"), FOUR[..., :3]),
+        "YCbCr": (rgb.convert("YCbCr"), FOUR[..., :3]),
+        "HSV": (rgb.convert("HSV"), FOUR[..., :3]),
+        "LAB": (lab, FOUR[..., :3]),
+        "I": (Image.fromarray(wide.astype(np.int32)), grey),
+        "I;16": (Image.fromarray(wide.astype(np.uint16)), grey),
+        "I;16B": (Image.fromarray(wide.astype(">u2")), grey),
+        "F": (Image.fromarray(FOUR[..., 0].astype(np.float32)), grey),
+    }
+
+
+#: Where Pillow writes less than it was given: transparency that the format or its writer has no room for, and 16 bits
+#: or floats that it clips.
+WRITES_OTHERWISE = {
+    *itertools.product(("LA", "RGBA", "RGBa"), ("BMP", "DIB", "PPM", "GIF", "JPEG2000")),
+    *itertools.product(("I", "I;16", "I;16B", "F"), ("AVIF", "GIF", "WEBP", "JPEG2000")),
+    *itertools.product(("I", "F"), ("ICO", "PNG")),
+    ("LAB", "AVIF"),
+}
+
+
+def test_every_mode_and_format_of_pillow() -> None:
+    Image.init()
+    files, worst, wrong = Counter(), 0.0, []
+    for mode, (picture, shown) in pictures().items():
+        np.testing.assert_allclose(load_quietly(picture), shown * 255, atol=40 if mode == "LAB" else 6)
+        for kind in (*FORMATS, "MPO"):
+            options = {"sizes": [picture.size], "lossless": True} if kind == "ICO" else {}
+            buffer = io.BytesIO()
+            try:
+                picture.copy().save(buffer, kind, **options)
+            except Exception:  # a mode that it does not write
+                continue
+            found = load_quietly(buffer.getvalue())
+            files[kind] += 1
+            if (mode, kind) in WRITES_OTHERWISE:
+                continue
+            assert found.shape == shown.shape
+            difference = float(np.abs(found - shown * 255).mean())
+            worst = max(worst, difference)
+            if difference > (6 if kind in LOSSY or kind == "GIF" or mode == "LAB" else 1.5):
+                wrong.append((mode, kind, difference))
+    print(f"\nfiles by Pillow: {files.total()} of {len(files)} formats, largest mean difference {worst:.2f} of 255")
+    assert not wrong
+    assert files.total() >= 80
+
+
+def test_lossy_files_as_opencv_reads_them() -> None:
+    rgb = np.round(np.kron(FOUR[..., :3], np.ones((4, 4, 1))) * 255).astype(np.uint8)
+    files, worst = 0, 0.0
+    for kind, quality, mode in itertools.product(("JPEG", "WEBP", "AVIF"), (30, 60, 90), ("RGB", "L")):
+        for options in [{}, {"progressive": True}, {"subsampling": 0}] if kind == "JPEG" else [{}]:
+            buffer = io.BytesIO()
+            Image.fromarray(rgb).convert(mode).save(buffer, kind, quality=quality, **options)
+            other = cv2.imdecode(np.frombuffer(buffer.getvalue(), np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+            found = load_quietly(buffer.getvalue())
+            files += 1
+            worst = max(worst, float(np.abs(found.astype(int) - other).mean()))
+    print(f"\nlossy files: {files}, largest mean difference from OpenCV {worst:.2f} of 255")
+    assert worst < 1.5
+
+
+# --- files by tifffile ------------------------------------------------------------------------------------------------
+
+
+def tiff_files() -> Iterator[tuple[str, bytes, np.ndarray]]:
+    """Description, content, and what it shows, in all combinations that tifffile writes."""
+    inks = np.concatenate([FOUR[..., :3], 0 * FOUR[..., :1]], axis=2)
+    kinds = {
+        "minisblack": (FOUR[..., :1], FOUR[..., :1], None),
+        "miniswhite": (FOUR[..., :1], 1 - FOUR[..., :1], None),
+        "rgb": (FOUR[..., :3], FOUR[..., :3], None),
+        "rgb and one": (FOUR, FOUR[..., :3], ["unspecified"]),
+        "rgb and two": (np.concatenate([FOUR, FOUR[..., :1]], axis=2), FOUR[..., :3], ["unspecified"] * 2),
+        "rgb and alpha": (FOUR, over_white(FOUR[..., :3], FOUR[..., 3:]), ["unassalpha"]),
+        "separated": (inks, 1 - FOUR[..., :3], None),
+    }
+    numbers = {"u1": 255, "u2": 65535, "u4": 65535, "f2": 1, "f4": 1, "f8": 1}
+    for (name, (samples, shown, extra)), (number, highest) in itertools.product(kinds.items(), numbers.items()):
+        scaled = samples * highest if highest == 1 else np.round(samples * highest)
+        for planar, order, tile, compression in itertools.product(
+            ("contig", "separate"), "<>", (None, (16, 16)), (None, "lzw", "zlib", "packbits", "lzma", "zstd")
+        ):
+            channels = samples.shape[2]
+            if channels == 1 and planar == "separate":
+                continue
+            data = scaled.astype(number)
+            data = data[..., 0] if channels == 1 else data.transpose(2, 0, 1) if planar == "separate" else data
+            for predictor in (False, True) if compression in ("lzw", "zlib", "zstd") else (False,):
+                buffer = io.BytesIO()
+                try:
+                    tifffile.imwrite(
+                        buffer,
+                        np.ascontiguousarray(data),
+                        photometric=name.split()[0],
+                        planarconfig=planar if channels > 1 else None,
+                        byteorder=order,
+                        tile=tile,
+                        compression=compression,
+                        predictor=predictor,
+                        extrasamples=extra,
+                        metadata=None,
+                    )
+                except (ValueError, NotImplementedError):  # predictors of some numbers
+                    continue
+                description = f"{name} {number} {planar} {order} {tile} {compression} {predictor}"
+                yield description, buffer.getvalue(), np.broadcast_to(shown, (*shown.shape[:2], 3))
+
+
+def test_every_tiff_of_tifffile() -> None:
+    files, worst, wrong = 0, 0.0, []
+    for description, content, shown in tiff_files():
+        files += 1
+        found = load_quietly(content)
+        difference = float(np.abs(found - shown * 255).max()) if found.shape == shown.shape else np.inf
+        worst = max(worst, difference)
+        if difference > 2:
+            wrong.append((description, difference))
+    print(f"\nfiles by tifffile: {files}, {files - len(wrong)} right, largest difference {worst:.2f} of 255")
+    assert not wrong
+    assert files >= 1000
+
+
+# --- damage -----------------------------------------------------------------------------------------------------------
+
+
+def whole_files() -> dict[str, bytes]:
+    """Kind -> a file of it, with metadata where the kind has any."""
+    rgb = Image.fromarray(np.round(np.kron(FOUR[..., :3], np.ones((2, 2, 1))) * 255).astype(np.uint8))
+    rgba = rgb.copy()
+    rgba.putalpha(Image.fromarray(np.round(np.kron(FOUR[..., 3], np.ones((2, 2))) * 255).astype(np.uint8)))
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010E] = 6, "a description"
+    marked = {"icc_profile": profile, "exif": exif}
+    by_pillow = {
+        "jpeg": (rgb, "JPEG", marked),
+        "progressive jpeg": (rgb, "JPEG", {"progressive": True}),
+        "cmyk jpeg": (rgb.convert("CMYK"), "JPEG", {}),
+        "mpo": (rgb, "MPO", {"save_all": True, "append_images": [rgb]}),
+        "png": (rgba, "PNG", marked),
+        "palette png": (rgb.quantize(64), "PNG", {"transparency": 3}),
+        "apng": (rgb, "PNG", {"save_all": True, "append_images": [rgb.rotate(90)]}),
+        "gif": (rgb.quantize(64), "GIF", {"save_all": True, "append_images": [rgb.rotate(90).quantize(64)]}),
+        "webp": (rgba, "WEBP", marked),
+        "avif": (rgb, "AVIF", marked),
+        "jpeg 2000": (rgb, "JPEG2000", {}),
+        "bmp": (rgb, "BMP", {}),
+        "ico": (rgba, "ICO", {"sizes": [(16, 16), (32, 32)]}),
+        "tga": (rgba, "TGA", {"compression": "tga_rle"}),
+        "pcx": (rgb, "PCX", {}),
+        "ppm": (rgb, "PPM", {}),
+        "tiff, lzw": (rgb, "TIFF", {"compression": "tiff_lzw", "icc_profile": profile}),
+        "tiff, jpeg": (rgb, "TIFF", {"compression": "jpeg"}),
+        "tiff, fax": (rgb.convert("1"), "TIFF", {"compression": "group4"}),
+    }
+    files = {}
+    for kind, (picture, name, options) in by_pillow.items():
+        buffer = io.BytesIO()
+        picture.copy().save(buffer, name, **options)
+        files[kind] = buffer.getvalue()
+    wide = np.round(FOUR * 65535).astype(np.uint16)
+    files["png of 16 bits"] = cv2.imencode(".png", wide)[1].tobytes()
+    files["ppm of 16 bits"] = cv2.imencode(".ppm", wide[..., :3])[1].tobytes()
+    for name, options in {
+        "tiff of 16 bits": {},
+        "tiff of 16 bits, lzw": {"compression": "lzw", "predictor": True},
+        "tiff of 16 bits, planes of tiles": {"planarconfig": "separate", "tile": (16, 16), "compression": "zlib"},
+    }.items():
+        data = (
+            wide[..., :3] if "planarconfig" not in options else np.ascontiguousarray(wide[..., :3].transpose(2, 0, 1))
+        )
+        buffer = io.BytesIO()
+        tifffile.imwrite(buffer, data, photometric="rgb", metadata=None, **options)
+        files[name] = buffer.getvalue()
+    psd = b"8BPS\0\1" + bytes(6) + b"\0\3" + (24).to_bytes(4, "big") + (36).to_bytes(4, "big") + b"\0\x08\0\3"
+    files["psd"] = psd + bytes(14) + (wide[..., :3] >> 8).astype(np.uint8).transpose(2, 0, 1).tobytes()
+    return files
+
+
+def mutated(content: bytes, draw: random.Random) -> bytes:
+    """One of: cut short, bits flipped, bytes overwritten, removed, repeated, or set to extremes."""
+    data = bytearray(content)
+    for _ in range(draw.choice((1, 1, 2, 5))):
+        place = draw.randrange(len(data))
+        length = draw.choice((1, 2, 4, 16, 64))
+        way = draw.randrange(6)
+        if way == 0:
+            del data[max(1, place) :]
+        elif way == 1:
+            data[place] ^= 1 << draw.randrange(8)
+        elif way == 2:
+            data[place : place + length] = draw.randbytes(length)
+        elif way == 3:
+            del data[place : place + length]
+        elif way == 4:
+            data[place:place] = data[place : place + length]
+        else:
+            data[place : place + length] = draw.choice((b"\0", b"\xff", b"\x7f")) * length
+        data = data or bytearray(1)
+    return bytes(data)
+
+
+def outcome(given: object) -> tuple[str, np.ndarray | None]:
+    try:
+        return "read", load_quietly(given)
+    except ImageError:
+        return "refused", None
+
+
+def check_mutations(kind: str, count: int) -> dict[str, float]:
+    """Every form of a mutated file has the same outcome; runs in a process of its own, which a decoder may kill."""
+    whole = whole_files()[kind]
+    draw = random.Random(kind)
+    found = Counter()
+    slowest = 0.0
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "mutated.bin"
+        for _ in range(count):
+            content = mutated(whole, draw)
+            path.write_bytes(content)
+            started = time.process_time()
+            verdict, pixels = outcome(content)
+            slowest = max(slowest, time.process_time() - started)
+            found[verdict] += 1
+            forms: list[object] = [path, io.BytesIO(content)]
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                try:
+                    forms.append(Image.open(io.BytesIO(content)))
+                except Exception:  # Pillow's plug-ins each raise their own
+                    found["not opened by Pillow"] += 1
+            for given in forms:
+                assert outcome(snapshot(given))[0] == verdict
+                again, same_pixels = outcome(given)
+                assert again == verdict
+                assert pixels is None or np.array_equal(same_pixels, pixels)
+    return {**found, "slowest_s": slowest}
+
+
+def test_mutated_files() -> None:
+    figures, slowest, broken = Counter(), 0.0, []
+    for kind in whole_files():
+        command = [sys.executable, __file__, kind, str(MUTATIONS_OF_A_KIND)]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        except subprocess.TimeoutExpired:
+            broken.append((kind, "hangs"))
+            continue
+        if done.returncode != 0:
+            broken.append((kind, done.returncode, done.stderr[-1000:]))
+            continue
+        counts = json.loads(done.stdout.splitlines()[-1])
+        slowest = max(slowest, counts.pop("slowest_s"))
+        figures.update(counts)
+    total = figures["read"] + figures["refused"]
+    print(
+        f"\nmutated files: {total} of {len(whole_files())} kinds, {figures['refused']} refused alike in all forms, "
+        f"{figures['read']} read alike, slowest {slowest:.2f} s, {len(broken)} crashes or wrong errors"
+    )
+    assert not broken
+    assert total >= 3000
+
+
+if __name__ == "__main__":
+    print(json.dumps(check_mutations(sys.argv[1], int(sys.argv[2]))))

@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 
 from patchclip import Detector
-from patchclip.descriptors import imagenet_network
-from patchclip.models import ASSETS
+from patchclip.encoders.loading import ASSETS
+from patchclip.encoders.timm import load_network
 from patchclip.pretrain import data, losses
 from patchclip.pretrain.data import PairSampler, build_pool
 from patchclip.pretrain.model import MODEL_CFG, encode_window, new_model, write_vocabulary
@@ -159,7 +159,7 @@ def test_a_pool_is_made_anew_for_other_photographs(textures: Path, tmp_path: Pat
 
 def test_the_teacher_describes_each_patch() -> None:
     images = torch.from_numpy(np.random.default_rng(0).integers(0, 255, (3, 3, 96, 96), dtype=np.uint8))
-    features = taught_features(imagenet_network(torch.device("cpu")), images)
+    features = taught_features(load_network(torch.device("cpu")), images)
     assert [tuple(feature.shape) for feature in features] == [(3, 36, 40), (3, 36, 112)]
     for feature in features:
         assert feature.mean((0, 1)).abs().max() < 1e-3

@@ -134,7 +134,7 @@ def _check(page: TiffPage, file_size: int, name: str, *, max_pixels: int) -> Non
     segments = list(zip(page.dataoffsets, page.databytecounts, strict=False))
     is_whole = len(segments) >= math.prod(page.chunked)
     if not is_whole or any(offset <= 0 or size <= 0 or offset + size > file_size for offset, size in segments):
-        raise ImageError(f"{name} lacks some of its pixels: the file is truncated or damaged")
+        raise ImageError(f"{name} cannot be decoded (some of its pixels are missing): the file is truncated or damaged")
 
 
 def _is_plain(page: TiffPage) -> bool:

@@ -105,6 +105,12 @@ def is_invisible(highest_alpha: int, name: str) -> bool:
     return True
 
 
+def warn_of_unknown_channels(count: int, name: str) -> None:
+    """Channels that their file does not call alpha: a mask, near infrared, a height."""
+    plural = "s" if count > 1 else ""
+    warnings.warn(f"{name} has {count} channel{plural} beyond its colours, of no known meaning: ignored", stacklevel=2)
+
+
 def _warn_of_unused_bits(highest: int, name: str) -> None:
     if not 1 < highest <= _FOURTEEN_BITS:
         return

@@ -10,6 +10,7 @@ from PIL import Image
 
 from ..errors import MissingDependencyError
 from . import arrays
+from .jpeg2000 import read_header, read_samples
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
@@ -27,12 +28,6 @@ _PNG_START = b"\x89PNG\r\n\x1a\n"
 _PNG_BYTES_PER_PIXEL = 10
 _PNG_OTHER_BYTES = 1 << 16
 
-#: Start of a JPEG 2000 codestream, up to its sizes.
-_CODESTREAM = b"\xff\x4f\xff\x51"
-
-#: The colour space YCC in the header of a JPEG 2000 file.
-_YCC = b"colr\x01\x00\x00\x00\x00\x00\x12"
-
 _PLAIN_NUMBERS = re.compile(rb"[0-9\s]*")
 
 
@@ -48,9 +43,9 @@ def read_deep(file: MeteredFile, opened: ImageFile, name: str) -> Image.Image | 
     """
     samples = None
     if opened.format == "PNG":
-        samples = _read_png(file)
+        samples = _read_png(file, opened)
     elif opened.format == "JPEG2000":
-        samples = _read_jpeg2000(file, opened.size)
+        samples = _read_jpeg2000(file, opened)
     elif opened.format == "PPM":
         samples = _read_pnm(file, opened)
     if samples is None:
@@ -62,8 +57,6 @@ def read_deep(file: MeteredFile, opened: ImageFile, name: str) -> Image.Image | 
     if alpha is not None:
         pixels = np.concatenate([pixels, arrays.to_bytes(alpha, name, is_alpha=True)], axis=2)
     image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-    if opened.format == "PNG":
-        opened.getexif()  # it may follow the pixels
     image.info.update({key: opened.info[key] for key in _KEPT_INFO if key in opened.info})
     return image
 
@@ -76,7 +69,7 @@ def _codecs() -> Any:
     return imagecodecs
 
 
-def _read_png(file: MeteredFile) -> np.ndarray | None:
+def _read_png(file: MeteredFile, opened: ImageFile) -> np.ndarray | None:
     """(H, W, 1 to 4) uint16."""
     file.seek(16)
     header = file.read(9)  # width, height, bits of a channel
@@ -85,38 +78,36 @@ def _read_png(file: MeteredFile) -> np.ndarray | None:
     width, height = int.from_bytes(header[:4], "big"), int.from_bytes(header[4:8], "big")
     data_left = _PNG_OTHER_BYTES + _PNG_BYTES_PER_PIXEL * width * height
     kept = [_PNG_START]
+    kinds = []
     file.seek(len(_PNG_START))
     while len(start := file.read(8)) == 8:
         rest = file.read(int.from_bytes(start[:4], "big") + 4)
-        if start[4:] in _PNG_CHUNKS:
+        kind = start[4:]
+        kinds.append(kind)
+        if kind in _PNG_CHUNKS:
             kept += [start, rest]
-        data_left -= len(rest) * (start[4:] == b"IDAT")
+        data_left -= len(rest) * (kind == b"IDAT")
         if data_left < 0:
             raise ValueError("it has more data than pixels")
-        if start[4:] == b"IEND":
+        if kind == b"IEND":
             break
-    return _with_channels(_codecs().png_decode(b"".join(kept)))
+    samples = _with_channels(_codecs().png_decode(b"".join(kept)))
+    if kinds[-2:] != [b"IDAT", b"IEND"]:
+        opened.getexif()  # there may be some behind the pixels
+    return samples
 
 
-def _read_jpeg2000(file: MeteredFile, size: tuple[int, int]) -> np.ndarray | None:
-    """(H, W, 1, 3 or 4) uint16, scaled to its full range."""
-    file.seek(0)
-    data = file.read()
-    start = data.find(_CODESTREAM)
-    sizes = data[start + 8 : start + 24]
-    width_height = tuple(int.from_bytes(sizes[index : index + 4], "big") for index in range(0, 16, 4))
-    channels = int.from_bytes(data[start + 40 : start + 42], "big")
-    components = {data[start + 42 + 3 * index : start + 45 + 3 * index] for index in range(channels)}
-    if start < 0 or len(components) != 1 or channels not in (1, 3, 4) or _YCC in data[:start]:
+def _read_jpeg2000(file: MeteredFile, opened: ImageFile) -> np.ndarray | None:
+    """(H, W, 1, 3 or 4) uint16. The profile, which Pillow does not read, goes to its picture."""
+    header = read_header(file)
+    if header.profile is not None:
+        opened.info.setdefault("icc_profile", header.profile)
+    if not 8 < header.bits <= 16 or header.channels not in (1, 3, 4) or header.is_ycc:
         return None
-    [component] = components  # bits - 1, and the distances of its samples
-    if len(component) < 3 or not 8 <= component[0] < 16 or component[1:] != b"\1\1":
-        return None
-    if (width_height[0] - width_height[2], width_height[1] - width_height[3]) != size:
+    if header.size != opened.size:
         raise ValueError("its header has another size than its picture")
-    samples = _with_channels(_codecs().jpeg2k_decode(data, numthreads=1))
-    highest = (2 << component[0]) - 1
-    return (samples.astype(np.uint32) * 65535 // highest).astype(np.uint16)
+    _codecs()
+    return _with_channels(read_samples(file, header))
 
 
 def _read_pnm(file: MeteredFile, opened: ImageFile) -> np.ndarray | None:

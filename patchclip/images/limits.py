@@ -12,6 +12,9 @@ from typing import IO
 
 from ..errors import ImageError
 
+#: Pictures of a file beyond are not counted.
+MAX_PAGES = 100
+
 #: For the header: Exif, XMP, profiles and comments are in it.
 _HEADER_BYTES = 16 << 20
 _HEADER_READS = 20_000

@@ -69,8 +69,8 @@ def describe(image: Any) -> str:
 def load_image(image: Any, *, max_pixels: int | None = None) -> np.ndarray:
     """The upright sRGB image, as a person sees it.
 
-    A file is read in the formats of `files.FORMATS`: JPEG (with MPO), PNG, TIFF, BMP, GIF, WebP, AVIF, JPEG 2000, PNM,
-    PFM, PSD, ICO, PCX and TGA, whatever its name ends in. EXIF orientation is applied, colours are converted to sRGB by
+    A file is read as JPEG, MPO, PNG, TIFF, BMP, GIF, WebP, AVIF, JPEG 2000, PNM, PFM, PSD, ICO, PCX or TGA
+    (`formats.FORMATS`), whatever its name ends in. EXIF orientation is applied, colours are converted to sRGB by
     the file's profile, transparency is laid over white, and 16 bits become 8 by their full range. Of a file of several
     pages or frames the first is read; a PIL image gives the frame it is at. A warning names the file where that may not
     be what was meant: further pages, 14 bits of 16 or fewer in use, a profile that is damaged, alpha that would hide

@@ -8,7 +8,6 @@ depths, planes, byte orders and compressions, tifffile with imagecodecs gives th
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, NamedTuple
@@ -18,13 +17,10 @@ from PIL import Image
 
 from ..errors import ImageError, MissingDependencyError
 from . import arrays
-from .limits import check_pixels
+from .limits import MAX_PAGES, check_pixels
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage
-
-#: Pages beyond are not counted.
-MAX_PAGES = 100
 
 #: None, LZW, deflate (8 and 32946), PackBits, LZMA, ZSTD: these unpack to a size that is known beforehand.
 _BYTE_COMPRESSIONS = (1, 5, 8, 32773, 32946, 34925, 50000)
@@ -48,7 +44,7 @@ _UNSIGNED, _SIGNED = 1, 2
 _REDUCED, _MASK = 1, 4
 
 # numbers of tags
-_ORIENTATION, _SUB_IFDS, _INK_SET, _ICC_PROFILE = 274, 330, 332, 34675
+_ORIENTATION, _SUB_IFDS, _INK_SET, _SUBSAMPLING, _ICC_PROFILE = 274, 330, 332, 530, 34675
 
 _SAVE_PLAINLY = "save it as grey or RGB of 8 or 16 bits"
 
@@ -140,7 +136,12 @@ def _check(page: TiffPage, file_size: int, name: str, *, max_pixels: int) -> Non
 def _is_plain(page: TiffPage) -> bool:
     """Whether Pillow reads it right: 8 bits a channel or fewer, and no other channels."""
     photometric = int(page.photometric)
-    if page.bitspersample not in (1, 2, 4, 8) or page.sampleformat != _UNSIGNED or photometric == _PALETTE:
+    if page.sampleformat != _UNSIGNED or photometric == _PALETTE:
+        return False
+    is_grey = photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO)
+    if page.bitspersample != 8 and not (is_grey and page.bitspersample in (1, 2, 4)):
+        return False
+    if photometric == _YCBCR and page.compression == 1 and page.tags.valueof(_SUBSAMPLING) != (1, 1):
         return False
     extra_channels = page.samplesperpixel - _CHANNELS.get(photometric, 0)
     is_alpha = extra_channels == 1 and tuple(page.extrasamples) in ((_ALPHA,), (_PREMULTIPLIED_ALPHA,))
@@ -228,10 +229,7 @@ def _alpha_index(page: TiffPage, channels: int, name: str) -> int | None:
     alphas = [index for index, kind in enumerate(kinds) if kind in (_PREMULTIPLIED_ALPHA, _ALPHA)]
     others = page.samplesperpixel - channels - len(alphas[:1])
     if others:
-        plural = "s" if others > 1 else ""
-        warnings.warn(
-            f"{name} has {others} channel{plural} beyond its colours, of no known meaning: ignored", stacklevel=2
-        )
+        arrays.warn_of_unknown_channels(others, name)
     return channels + alphas[0] if alphas else None
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 from image_files import as_bytes, png16, psd, ramps, scaled, tiff
 from PIL import Image
 
+from patchclip import ImageError
 from patchclip.images.load import load_image
 
 RGB = scaled(ramps(), 8)
@@ -115,6 +117,25 @@ def test_saved_selection_of_a_psd_is_no_alpha(layers: int) -> None:
     np.testing.assert_array_equal(found, RGB)
     np.testing.assert_array_equal(load_image(psd(with_alpha(255), layers=layers)), RGB)
     np.testing.assert_array_equal(load_image(psd(RGB)), RGB)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_fourth_channel_of_a_jpeg_2000(bits: int) -> None:
+    """It is alpha where the file says so, in the box "cdef"; Pillow takes any fourth channel for it."""
+    samples = with_alpha(100).astype(np.uint16) * 257 if bits == 16 else with_alpha(100)
+    content = imagecodecs.jpeg2k_encode(samples, level=0, bitspersample=bits, codecformat="jp2")
+    with pytest.warns(UserWarning, match="1 channel beyond its colours"):
+        np.testing.assert_allclose(load_image(content), RGB, atol=1)
+    if bits == 8:
+        named = as_bytes(Image.fromarray(with_alpha(100)), "JPEG2000")
+        np.testing.assert_allclose(load_image(named), 255 + (RGB - 255.0) * 100 / 255, atol=1.5)
+
+
+def test_psd_of_separate_inks_is_refused() -> None:
+    content = bytearray(psd(RGB))
+    content[25] = 7  # its colour mode
+    with pytest.raises(ImageError, match="PSD of separate inks"):
+        load_image(bytes(content))
 
 
 def test_fourth_byte_that_a_bmp_does_not_name_is_ignored() -> None:

@@ -72,6 +72,10 @@ def test_icon_of_several_sizes() -> None:
 def test_more_pages_than_are_counted() -> None:
     with pytest.warns(UserWarning, match="holds 100 pictures or more"):
         load_image(several("TIFF", [Image.new("L", (2, 2), value) for value in range(120)]))
+    whole = as_bytes(Image.new("P", (2, 2)), "GIF")
+    frame = whole[whole.rindex(b",") : -1]
+    with pytest.warns(UserWarning, match="holds 100 pictures or more"):
+        assert load_image(whole[:-1] + frame * 40_000 + b";").shape == (2, 2, 3)
 
 
 @pytest.mark.parametrize("kind", [1, 4, 5])

@@ -3,9 +3,11 @@ numbers (https://www.color.org/specification/ICC.1-2001-04.pdf, and IEC 61966-2-
 
 from __future__ import annotations
 
+import struct
 import zlib
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 from image_files import as_bytes, chunk, cmyk_profile, grey_profile, png16, ramps, rgb_profile, scaled
@@ -43,6 +45,19 @@ def test_rgb_profile(kind: str) -> None:
     difference = np.abs(found - wide_to_srgb(smooth))
     assert np.median(difference) <= (1 if kind in ("PNG", "TIFF", "pil") else 3)
     assert np.abs(found - smooth.astype(float)).max() > 15  # it is another picture without the profile
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_profile_of_a_jpeg_2000(bits: int) -> None:
+    """In place of the name of a colour space; Pillow does not read it."""
+    samples = PICTURE.astype(np.uint16) * 257 if bits == 16 else PICTURE
+    content = imagecodecs.jpeg2k_encode(samples, level=0, bitspersample=bits, codecformat="jp2")
+    start = content.index(b"colr") - 4
+    box = struct.pack(">I4s3B", 11 + len(WIDE), b"colr", 2, 0, 0) + WIDE
+    header = content.index(b"jp2h") - 4
+    longer = int.from_bytes(content[header : header + 4], "big") + len(box) - 15
+    whole = content[:header] + longer.to_bytes(4, "big") + content[header + 4 : start] + box + content[start + 15 :]
+    assert np.abs(load_image(whole) - wide_to_srgb(PICTURE)).max() <= 1.5
 
 
 def test_16_bits_with_a_profile() -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 from patchclip import ImageError
 from patchclip.images.load import load_image
 
-WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, LAB = 0, 1, 2, 3, 5, 8
+WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR, LAB = 0, 1, 2, 3, 5, 6, 8
 
 #: Kinds of extra samples.
 UNSPECIFIED, PREMULTIPLIED, ALPHA = 0, 1, 2
@@ -42,6 +42,21 @@ def test_every_photometric(order: str, bits: int, planar: bool) -> None:
     for photometric, (samples, expected) in cases.items():
         content = tiff(samples, photometric, order=order, planar=planar and samples.shape[2] > 1)
         assert largest_difference(content, expected) <= 1, photometric
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_fewer_bits(order: str, bits: int) -> None:
+    highest = 2**bits - 1
+    grey, colour = np.round(GREY * highest) / highest, np.round(COLOUR * highest) / highest
+    colormap = np.linspace(0, 65535, 2**bits).astype(int).tolist() * 3
+    samples = np.round(GREY * highest).astype(np.uint8)
+    for photometric, expected in ((BLACK_IS_ZERO, grey), (WHITE_IS_ZERO, 1 - grey), (PALETTE, grey)):
+        palette = colormap if photometric == PALETTE else None
+        content = tiff(samples, photometric, bits=bits, order=order, colormap=palette)
+        assert largest_difference(content, expected) <= 1
+    samples = np.round(COLOUR * highest).astype(np.uint8)
+    assert largest_difference(tiff(samples, RGB, bits=bits, order=order), colour) <= 1
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
@@ -153,6 +168,8 @@ def test_lab_and_ycbcr() -> None:
         picture = Image.merge("LAB", [Image.new("L", (2, 2), value) for value in lab])
         assert np.abs(load_image(as_bytes(picture, "TIFF")).astype(int) - expected).max() <= 6
     ycbcr = Image.new("RGB", (8, 8), (200, 100, 50)).convert("YCbCr")
+    raw = tiff(np.asarray(ycbcr), YCBCR, tags=[(530, 3, [1, 1])])
+    assert np.abs(load_image(raw).astype(int) - [200, 100, 50]).max() <= 2
     assert np.abs(load_image(as_bytes(ycbcr, "TIFF")).astype(int) - [200, 100, 50]).max() <= 2
 
 
@@ -161,6 +178,11 @@ def test_lab_and_ycbcr() -> None:
     [
         (tiff(scaled(COLOUR, 16), LAB), "photometric interpretation 8, which is not read: save it as grey or RGB"),
         (tiff(scaled(FOUR, 16), CMYK, tags=[(332, 3, [2])]), "photometric interpretation 5"),  # inks of other names
+        (
+            tiff(scaled(COLOUR, 8), YCBCR, tags=[(530, 3, [2, 2])]),
+            "photometric interpretation 6",
+        ),  # half of the colours
+        (tiff(scaled(COLOUR, 8), YCBCR), "photometric interpretation 6"),  # the same, by default
         (tiff(scaled(GREY, 16), RGB), "1 channels of 16 bits, photometric interpretation 2"),
         (tiff(scaled(GREY, 16), 32803), "photometric interpretation 32803"),  # a camera's raw mosaic
         (tiff(scaled(COLOUR, 8), RGB, tags=[(254, 4, [1]), (330, 4, [8])]), "is a thumbnail of another"),

@@ -17,7 +17,7 @@ import pytest
 import tifffile
 from PIL import Image, ImageCms
 
-from patchclip.images.files import FORMATS
+from patchclip.images.formats import FORMATS
 from patchclip.images.load import load_image
 
 pytestmark = pytest.mark.stress

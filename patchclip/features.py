@@ -15,7 +15,7 @@ from .encoders.loading import load_model
 from .encoders.text import TextTower, encode_defects, encode_states
 from .images.load import ImageLike, describe, load_image
 from .images.prepare import Plan, Prepared, cut_tiles, join_tiles, resize, to_rgb
-from .recipes import RECIPES
+from .recipes import RECIPES, Recipe
 from .recipes.features import Features, concatenate
 from .scoring.cues import TEXT, bank_cues
 
@@ -27,15 +27,19 @@ class FeatureExtractor:
     """A backbone with the options of a detector.
 
     Attributes:
-        backbone, config: as given. recipe: the module of the recipe in use.
+        backbone, config: as given.
     """
 
     def __init__(self, backbone: Backbone, config: Config):
         self.backbone = backbone
         self.config = config
-        self.recipe = RECIPES[config.recipe]
         if TEXT not in config.cues and not config.defects:
             backbone.model.drop_text_tower()
+
+    @property
+    def recipe(self) -> Recipe:
+        """The functions of the recipe in use; not kept, since a module cannot be pickled."""
+        return RECIPES[self.config.recipe]
 
     @cached_property
     def states(self) -> torch.Tensor:

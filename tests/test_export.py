@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
-from conftest import FEW
 from exported import assert_agree, prepared_pixels, run
 from PIL import Image
 
@@ -57,14 +55,28 @@ def fitted_tiny(surface: Surface, tmp_path_factory: pytest.TempPathFactory) -> F
 
 
 @pytest.fixture(scope="module")
-def local_file(local_model: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Detector, Path]:
-    """A zero-shot detector on the small random CLIP, and its file."""
-    detector = Detector(local_model, precision="fp32", smoothing=0.0)
+def two_classes(normals: list[np.ndarray]) -> dict[str, list[np.ndarray]]:
+    other = sample_surface(np.random.default_rng(8), ["dots"])
+    dots = [other.photograph(other.render(seed, (96, 128)), seed) for seed in range(3)]
+    return {"fabric": normals[:3], "dots": dots}
+
+
+@pytest.fixture(scope="module")
+def local_file(
+    local_model: str, two_classes: dict[str, list[np.ndarray]], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Detector, Path]:
+    """A detector on the small random CLIP, fitted with two classes, saved and loaded, and its exported file."""
+    cues = ("imagenet", "texture", "tokens")
+    detector = Detector(local_model, cues=cues, dense_attention="vv", precision="fp32")
+    with pytest.warns(UserWarning, match="extrapolation"):
+        detector.fit({name: images[:2] for name, images in two_classes.items()})
     detector.threshold = 0.25
-    path = tmp_path_factory.mktemp("local") / "detector.onnx"
-    detector.export(path)
-    assert list(path.parent.iterdir()) == [path]
-    return detector, path
+    folder = tmp_path_factory.mktemp("local")
+    detector.save(folder / "detector.safetensors")
+    loaded = Detector.load(folder / "detector.safetensors")  # its banks are in the order of the file
+    loaded.export(folder / "detector.onnx")  # for the size of the images it was fitted with
+    assert sorted(path.name for path in folder.iterdir()) == ["detector.onnx", "detector.safetensors"]
+    return loaded, folder / "detector.onnx"
 
 
 def test_the_embedded_model_on_twenty_images(fitted_tiny: Fitted) -> None:
@@ -93,11 +105,18 @@ def test_int8_keeps_the_order(fitted_tiny: Fitted) -> None:
     assert small[4:].min() > small[:4].max()
 
 
-@pytest.mark.parametrize("count", [1, 2, 5])
-def test_zero_shot_and_any_batch(count: int, local_file: tuple[Detector, Path]) -> None:
+@pytest.mark.parametrize("count", [1, 2, 6])
+def test_any_batch_of_several_classes(
+    count: int, local_file: tuple[Detector, Path], two_classes: dict[str, list[np.ndarray]]
+) -> None:
     detector, path = local_file
-    images = list(np.random.default_rng(0).integers(0, 256, (count, 64, 64, 3), np.uint8))
-    assert_agree(detector, run(path, images), images)
+    images = [image for group in two_classes.values() for image in group][-count:]
+    outputs = run(path, prepared_pixels(detector, images))
+    assert outputs[0].shape == (count, 96, 128)
+    assert outputs[2].dtype == np.int64
+    assert_agree(detector, outputs, images)
+    if count == 6:
+        assert set(outputs[2].tolist()) == {0, 1}
 
 
 def test_it_runs_without_torch_and_says_what_it_is(local_file: tuple[Detector, Path]) -> None:
@@ -106,49 +125,22 @@ def test_it_runs_without_torch_and_says_what_it_is(local_file: tuple[Detector, P
 import sys
 import numpy, onnxruntime
 session = onnxruntime.InferenceSession({str(path)!r}, providers=["CPUExecutionProvider"])
-heatmap, score = session.run(None, {{"image": numpy.zeros((1, 3, 64, 64), numpy.float32)}})
-assert heatmap.shape == (1, 64, 64) and score[0] == heatmap.max()
+pixels = numpy.zeros((1, 3, 48, 80), numpy.float32)
+heatmap, score, class_index = session.run(["heatmap", "score", "class_index"], {{"image": pixels}})
+assert heatmap.shape == (1, 96, 128) and score[0] == heatmap.max() and class_index.shape == (1,)
 assert "torch" not in sys.modules
 print(session.get_modelmeta().custom_metadata_map["patchclip"])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     entries = json.loads(done.stdout)
     assert (entries["format"], entries["format_version"]) == ("onnx", 1)
-    assert entries["threshold"] == 0.25
-    assert entries["threshold_source"] == "user"
+    assert (entries["threshold"], entries["threshold_source"]) == (0.25, "user")
     assert entries["threshold_guaranteed"] is False
-    assert entries["input"]["size_hw"] == entries["heatmap_hw"] == [64, 64]
-    assert entries["input"]["interpolation"] == "bicubic"
+    assert (entries["input"]["size_hw"], entries["heatmap_hw"]) == ([48, 80], [96, 128])
+    assert (entries["input"]["name"], entries["input"]["interpolation"]) == ("image", "bicubic")
     assert entries["model"] == detector.options["model"]
+    assert entries["object_name"] == "surface"
     assert entries["weights_sha256"] == detector.backbone.model.weights_sha256
-    assert (entries["classes"], entries["cue_weights"], entries["class_levels"]) == ([], {}, [])
-
-
-@pytest.fixture(scope="module")
-def two_classes(normals: list[np.ndarray]) -> dict[str, list[np.ndarray]]:
-    other = sample_surface(np.random.default_rng(8), ["dots"])
-    dots = [other.photograph(other.render(seed, (96, 128)), seed) for seed in range(3)]
-    return {"fabric": normals[:3], "dots": dots}
-
-
-@FEW
-def test_classes_of_a_loaded_detector(
-    local_model: str, two_classes: dict[str, list[np.ndarray]], tmp_path: Path
-) -> None:
-    options = {"cues": ("imagenet", "texture", "tokens"), "dense_attention": "vv"}
-    detector = Detector(local_model, precision="fp32", **options)
-    detector.fit({name: images[:2] for name, images in two_classes.items()})
-    detector.save(tmp_path / "detector.safetensors")
-    loaded = Detector.load(tmp_path / "detector.safetensors")  # its banks are in the order of the file
-    path = tmp_path / "detector.onnx"
-    loaded.export(path)  # for the size of the images it was fitted with
-    images = [image for group in two_classes.values() for image in group]
-    outputs = run(path, prepared_pixels(loaded, images))
-    assert outputs[0].shape == (6, 96, 128)
-    assert_agree(detector, outputs, images)
-    assert set(outputs[2].tolist()) == {0, 1}
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    entries = json.loads(session.get_modelmeta().custom_metadata_map["patchclip"])
     assert entries["classes"] == ["fabric", "dots"]
     assert entries["class_levels"] == pytest.approx(list(detector.levels_))
     assert entries["cue_weights"] == pytest.approx(detector.weights_)

@@ -44,6 +44,7 @@ def run_module(module: ExportedDetector, images: list[np.ndarray]) -> list[np.nd
     ("options", "fits"),
     [
         ({}, False),
+        ({"smoothing": 0.0}, False),
         ({"scales": (0,), "smoothing": 1.0, "temperature": 0.2}, False),
         ({}, True),
         ({"cues": ("tokens",), "layers": (1, 3), "coreset": 0.5, "rotations": 2}, True),
@@ -63,6 +64,20 @@ def test_the_module_is_the_detector(
     assert traced["size_hw"] == small[0].shape[:2]
     assert traced["names"] == ["heatmap", "score"]
     assert_agree(detector, run_module(traced["module"], small), normals[3:])
+
+
+@FEW
+def test_the_module_of_several_classes(local_model: str, normals: list[np.ndarray], traced: dict[str, Any]) -> None:
+    dark = [(0.5 * image).astype(np.uint8) for image in normals]
+    detector = Detector(local_model, precision="fp32", cues=("text", "tokens", "texture", "imagenet"))
+    detector.fit({"light": normals[:2], "dark": dark[:3], "red": [dark[0] // 2 + np.array([90, 0, 0], np.uint8)]})
+    with pytest.raises(Stopped):
+        detector.export("detector.onnx")
+    assert traced["names"] == ["heatmap", "score", "class_index"]
+    images = [normals[4], dark[4], normals[5], dark[5], dark[5] // 2 + np.array([90, 0, 0], np.uint8)]
+    outputs = run_module(traced["module"], prepared_pixels(detector, images))
+    assert_agree(detector, outputs, images)
+    assert len(set(outputs[2].tolist())) > 1
 
 
 @FEW

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,16 @@ def test_save_and_load_reproduce_every_heatmap(
         before, after = detector.predict(image), loaded.predict(image)
         assert np.array_equal(before.heatmap, after.heatmap)
         assert before.to_dict() == after.to_dict()
+
+
+@pytest.mark.parametrize("recipe", ["dense", "winclip"])
+def test_copies_and_pickles_predict_alike(recipe: str, local_model: str, normals: list[np.ndarray]) -> None:
+    detector = fit_quietly(Detector(local_model, precision="fp32", recipe=recipe), normals[:2])
+    expected = detector.predict(normals[4])
+    for other in (copy.deepcopy(detector), pickle.loads(pickle.dumps(detector))):  # noqa: S301
+        found = other.predict(normals[4])
+        assert np.array_equal(found.heatmap, expected.heatmap)
+        assert found.to_dict() == expected.to_dict()
 
 
 def test_two_detectors_share_nothing(local_model: str, normals: list[np.ndarray]) -> None:

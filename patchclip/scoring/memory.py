@@ -113,7 +113,7 @@ class Memory:
         """The inverse of `tensors`.
 
         Raises:
-            ValueError: other tensors.
+            ValueError, IndexError: other tensors.
         """
         banks: list[dict[str, PatchBank]] = [{} for _ in classes]
         for key, vectors in tensors.items():

@@ -36,7 +36,7 @@ def to_rgb(image: Image.Image, name: str, *, may_modify: bool) -> np.ndarray:
         else:
             upright = ImageOps.exif_transpose(image)
         return _to_srgb(upright, name)
-    except (PatchclipError, MemoryError, Warning):  # a warning, where somebody has made it an error
+    except (PatchclipError, Image.DecompressionBombError, MemoryError, Warning):  # a warning that was made an error
         raise
     except Exception as error:  # Pillow's plug-ins each raise their own
         raise ImageError(f"{name} cannot be decoded ({error}): the file is truncated or damaged") from error

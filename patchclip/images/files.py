@@ -56,7 +56,7 @@ def read_picture(image: Image.Image, name: str, *, max_pixels: int) -> np.ndarra
         return colour.to_rgb(image, name, may_modify=False)
     frame = image.tell()
     source = image.fp
-    if source is not None and source.closed:
+    if getattr(source, "closed", False):
         source = None
     is_whole = not image.decoderconfig  # else `draft` has asked for a smaller one
     with _faults_reported(name):
@@ -101,7 +101,7 @@ def _open_binary(source: Any, name: str) -> Iterator[IO[bytes]]:
             yield file
     elif isinstance(source, io.TextIOBase):
         raise ImageError(f'{name} is open as text: open it with mode "rb"')
-    elif source.seekable():
+    elif hasattr(source, "seekable") and source.seekable():
         with _position_kept(source) as file:
             yield file
     else:

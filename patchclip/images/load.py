@@ -38,7 +38,7 @@ def _is_bytes(image: object) -> bool:
 
 
 def _is_file(image: object) -> bool:
-    return hasattr(image, "read") and hasattr(image, "seekable")
+    return hasattr(image, "read")
 
 
 def _is_tensor(image: object) -> bool:

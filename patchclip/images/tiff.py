@@ -34,6 +34,12 @@ _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR, _LAB = 0, 1, 2, 3
 #: Photometric interpretation -> channels of colour.
 _CHANNELS = {_WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3, _PALETTE: 1, _CMYK: 4, _YCBCR: 3, _LAB: 3}
 
+#: Those whose samples are decoded here.
+_DECODED = (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK)
+
+#: Pillow warns of TIFF files with more.
+_MANY_PIXELS = 89_000_000
+
 # kinds of extra samples
 _PREMULTIPLIED_ALPHA, _ALPHA = 1, 2
 
@@ -82,13 +88,14 @@ def read_tiff(file: IO[bytes], name: str, *, max_pixels: int, page_index: int) -
     with _damage_reported(name), tifffile.TiffFile(file) as opened:
         page = opened.pages[page_index].aspage()
         pages = _count_pages(opened)
-        _check(page, opened.filehandle.size, name, max_pixels=max_pixels)
+        check_pixels(page.imagelength, page.imagewidth, name, max_pixels=max_pixels)
         if page.subfiletype & _REDUCED and page_index == 0 and (pages > 1 or _SUB_IFDS in page.tags):
             raise ImageError(
                 f"the first picture in {name} is a thumbnail of another: save that one as a file of its own"
             )
         if _is_plain(page):
             return TiffPicture(None, pages)
+        _check(page, opened.filehandle.size, name, max_pixels=max_pixels)
         image = _decode(page, name)
         image.info["icc_profile"] = page.tags.valueof(_ICC_PROFILE)
         image.getexif()[_ORIENTATION] = page.tags.valueof(_ORIENTATION, default=1)
@@ -114,14 +121,13 @@ def _count_pages(opened: TiffFile) -> int:
             break
         pages += not kind & (_REDUCED | _MASK)
     if opened.is_imagej:  # one page may stand for many images
-        pages = max(pages, int((opened.imagej_metadata or {}).get("images", 1)))
+        images = (opened.imagej_metadata or {}).get("images")
+        pages = max(pages, images) if isinstance(images, int) else pages
     return pages
 
 
 def _check(page: TiffPage, file_size: int, name: str, *, max_pixels: int) -> None:
     """Raise ImageError for a page that is too large, or whose data is not all there."""
-    height, width = page.imagelength, page.imagewidth
-    check_pixels(height, width, name, max_pixels=max_pixels)
     tile_pixels = page.tilewidth * page.tilelength if page.is_tiled else 0
     if tile_pixels > max_pixels or page.nbytes > _MAX_BYTES_PER_PIXEL * max_pixels:
         raise ImageError(f"{name} has {page.nbytes:,} bytes of samples, or tiles that are larger: {_SAVE_PLAINLY}")
@@ -143,17 +149,20 @@ def _is_plain(page: TiffPage) -> bool:
         return False
     if photometric == _YCBCR and page.compression == 1 and page.tags.valueof(_SUBSAMPLING) != (1, 1):
         return False
+    can_decode = int(page.compression) in _BYTE_COMPRESSIONS
+    if can_decode and photometric in _DECODED and page.imagewidth * page.imagelength > _MANY_PIXELS:
+        return False
     extra_channels = page.samplesperpixel - _CHANNELS.get(photometric, 0)
     is_alpha = extra_channels == 1 and tuple(page.extrasamples) in ((_ALPHA,), (_PREMULTIPLIED_ALPHA,))
-    return extra_channels == 0 or (is_alpha and int(page.compression) not in _BYTE_COMPRESSIONS)
+    return extra_channels == 0 or (is_alpha and not can_decode)
 
 
 def _decode(page: TiffPage, name: str) -> Image.Image:
     """The picture of a page, 8 bits a channel."""
     photometric = int(page.photometric)
-    ink_set = page.tags.valueof(_INK_SET, default=1)
-    is_known = photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK)
-    if not is_known or page.samplesperpixel < _CHANNELS[photometric] or (photometric == _CMYK and ink_set != 1):
+    has_colours = photometric in _DECODED and page.samplesperpixel >= _CHANNELS[photometric]
+    has_other_inks = photometric == _CMYK and page.tags.valueof(_INK_SET, default=1) != 1
+    if not has_colours or has_other_inks:
         raise ImageError(
             f"{name} has {page.samplesperpixel} channels of {page.bitspersample} bits, photometric interpretation "
             f"{photometric}, which is not read: {_SAVE_PLAINLY}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,14 @@ def test_more_pages_than_are_counted() -> None:
     frame = whole[whole.rindex(b",") : -1]
     with pytest.warns(UserWarning, match="holds 100 pictures or more"):
         assert load_image(whole[:-1] + frame * 40_000 + b";").shape == (2, 2, 3)
+
+
+def test_stack_of_imagej() -> None:
+    """It may have one directory for all its images, and say in words how many there are."""
+    page = bytearray(tiff(scaled(ramps(channels=1), 8), 1, tags=[(270, 1, b"ImageJ=1.53\nimages=7\nslices=7\n\0")]))
+    page[page.index(struct.pack("<HH", 270, 1)) + 2] = 2  # text
+    with pytest.warns(UserWarning, match="holds 7 pictures"):
+        load_image(bytes(page))
 
 
 @pytest.mark.parametrize("kind", [1, 4, 5])

@@ -191,3 +191,16 @@ def test_every_tiff_of_tifffile() -> None:
     print(f"\nfiles by tifffile: {files}, {files - len(wrong)} right, largest difference {worst:.2f} of 255")
     assert not wrong
     assert files >= 1000
+
+
+def test_files_above_the_limit_of_pillow() -> None:
+    """180 million pixels, for those who raise max_pixels; Pillow's own `Image.open` refuses them."""
+    large = Image.new("L", (16384, 11000), 77)
+    kinds = {"PNG": {}, "JPEG": {}, "BMP": {}, "PPM": {}, "TIFF": {"compression": "tiff_lzw"}}
+    for kind, options in kinds.items():
+        buffer = io.BytesIO()
+        large.save(buffer, kind, **options)
+        found = load_image(buffer.getvalue(), max_pixels=200_000_000)
+        assert found.shape == (11000, 16384, 3)
+        assert (found[::1000, ::1000] == 77).all()
+    print(f"\nfiles of 180 million pixels: {len(kinds)} right")

@@ -17,7 +17,7 @@ from .encoders.loading import downloads, load_model
 from .encoders.prompts import DEFAULT_DEFECTS
 from .errors import ImageError
 from .features import FeatureExtractor
-from .images.load import ImageLike, snapshot
+from .images.load import MAX_PIXELS, ImageLike, snapshot
 from .images.prepare import Prepared
 from .result import Result
 from .scoring.memory import Fitted, Memory
@@ -36,11 +36,10 @@ class Detector:
             OpenAI's were, takes the model's name that ends in "-quickgelu".
         object_name: what the images show, as a word or two for the prompts ("bottle"). Of a prompt, the embedded model
             reads 30 tokens, which unusual words soon fill: a warning says so.
-        defects: names to choose from, or a mapping of name -> wordings, as `DEFAULT_DEFECTS` is one. A single name is
-            given to every region.
+        defects: names to choose from, or a mapping of name -> wordings, as `DEFAULT_DEFECTS` is one.
         prompts: (normal, anomalous), two lists of complete sentences in place of the composed ones.
-        states: (normal, anomalous), two lists such as "flawless {}" in place of WinCLIP's.
-        templates: sentences such as "a photo of a {}." in place of WinCLIP's.
+        states: (normal, anomalous), two lists such as "flawless {}"; templates: such as "a photo of a {}."; both in
+            place of WinCLIP's.
         recipe: "dense" is one forward; "winclip" the paper's method, to the letter.
         cues: which of "text", "tokens", "texture" and "imagenet" (`scoring.cues`) are used, the last three once
             fitted. None is all four for the embedded model, text and tokens for others.
@@ -58,7 +57,7 @@ class Detector:
         smoothing: sigma of the heatmap's Gaussian in tokens, up to 16; recipe "winclip" has none.
         max_false_positive_rate: share of normal images that may exceed the threshold of `fit`, between 0 and 1.
         precision: "fp32", "bf16", or "auto" by the processor's flags.
-        device: "cpu", "cuda", ..., or "auto".
+        max_pixels: that a file may have; images in memory have no limit. device: "cpu", "cuda", ..., or "auto".
 
     Raises:
         ModelNotFoundError: no such model, one that is not supported, or recipe "winclip" with a model without [CLS].
@@ -66,8 +65,7 @@ class Detector:
         ValueError: an option outside its range, or a device that is not there.
         MissingDependencyError: neighbours="faiss" without faiss.
 
-    Threads may share a detector to predict with, as long as none fits or calibrates it. Beside the properties below,
-    `backbone` is the image tower.
+    Threads may share a detector to predict with, as long as none fits or calibrates it.
     """
 
     def __init__(
@@ -95,6 +93,7 @@ class Detector:
         smoothing: float = 0.25,
         max_false_positive_rate: float = 0.05,
         precision: Literal["auto", "fp32", "bf16"] = "auto",
+        max_pixels: int = MAX_PIXELS,
         device: str = "auto",
     ):
         options = Options(
@@ -120,6 +119,7 @@ class Detector:
             smoothing=smoothing,
             max_false_positive_rate=max_false_positive_rate,
             precision=precision,
+            max_pixels=max_pixels,
         )
         torch_device = resolve_device(device)
         loaded = load_model(options.model, options.pretrained)
@@ -226,7 +226,7 @@ class Detector:
         return self
 
     def predict(self, image: ImageLike) -> Result:
-        """Heatmap, score, verdict and regions of one image.
+        """Heatmap, score, verdict and regions of one image; arrays are RGB: pass OpenCV's BGR as `image[..., ::-1]`.
 
         Raises:
             ImageError: see `images.load.load_image`.
@@ -240,7 +240,7 @@ class Detector:
         Raises:
             ImageError: see `images.load.load_image`.
         """
-        return self._extractor.prepare(snapshot(image))
+        return self._extractor.prepare(snapshot(image, max_pixels=self._config.max_pixels))
 
     def predict_prepared(self, prepared: Sequence[Prepared]) -> list[Result]:
         """The second half of `predict`, on the detector's device: images of one size share a forward.
@@ -288,8 +288,8 @@ class Detector:
             ImageError: with errors="raise", when that image's turn has come; what `images` raises, likewise.
             ValueError: one image in place of several, batch_size below 1, or another word for errors.
         """
-        prepare, predict = self._extractor.prepare, self.predict_prepared
-        return predict_stream(prepare, predict, images, batch_size=batch_size, progress=progress, errors=errors)
+        extractor, predict = self._extractor, self.predict_prepared
+        return predict_stream(extractor, predict, images, batch_size=batch_size, progress=progress, errors=errors)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the detector, fitted or not, to one safetensors file (format: `persistence`). Atomic.

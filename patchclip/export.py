@@ -64,7 +64,8 @@ def export_onnx(
     input_hw, _ = extractor.plan(heatmap_hw)
     calibration = None
     if int8_images is not None:
-        calibration = _calibration_inputs(int8_images, input_hw, extractor.backbone.model.interpolation)
+        interpolation, max_pixels = extractor.backbone.model.interpolation, extractor.config.max_pixels
+        calibration = _calibration_inputs(int8_images, input_hw, interpolation, max_pixels)
     module = ExportedDetector(extractor, fitted, input_hw=input_hw, heatmap_hw=heatmap_hw).eval()
     _check_file_size(module)
     output_names = ["heatmap", "score"]
@@ -156,12 +157,14 @@ def _heatmap_size(
     return square
 
 
-def _calibration_inputs(images: Sequence[ImageLike], size_hw: tuple[int, int], interpolation: str) -> list[np.ndarray]:
+def _calibration_inputs(
+    images: Sequence[ImageLike], size_hw: tuple[int, int], interpolation: str, max_pixels: int
+) -> list[np.ndarray]:
     """(1, 3, h, w) float32 in [0, 1] of each image."""
     require_several(images)
     inputs = []
     for image in images:
-        small = resize(load_image(image), size_hw, interpolation, with_pillow=False)
+        small = resize(load_image(image, max_pixels=max_pixels), size_hw, interpolation, with_pillow=False)
         inputs.append(small.transpose(2, 0, 1)[None].astype(np.float32) / 255)
     if not inputs:
         raise ValueError("expected at least one image in int8_images, got none: leave it out for float32")

@@ -74,7 +74,7 @@ class FeatureExtractor:
 
     def prepare(self, image: ImageLike) -> Prepared:
         """Read an image and resize it to what the network sees; on the CPU, in any thread."""
-        upright = load_image(image)
+        upright = load_image(image, max_pixels=self.config.max_pixels)
         size_hw, tiles_hw = self.plan((upright.shape[0], upright.shape[1]))
         interpolation = self.backbone.model.interpolation
         pixels = resize(upright, size_hw, interpolation, with_pillow=self.recipe.RESIZES_WITH_PILLOW)

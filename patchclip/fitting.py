@@ -79,7 +79,7 @@ def fit(
     config = extractor.config
     if set(config.cues) == {TEXT}:
         raise ValueError(f"nothing to fit with cues={config.cues}: add some of {cue_names()[1:]}")
-    groups = group_by_class(images)
+    groups = group_by_class(images, max_pixels=config.max_pixels)
     memory, normals, sources = _collect(extractor, groups, progress=progress)
     repeats = Counter(source.fingerprint for source in sources)
     sizes = {source.image_hw for source in sources}
@@ -151,16 +151,19 @@ def _usual_spread(extractor: FeatureExtractor, fitted: Fitted | None) -> float |
 
 
 def group_by_class(
-    images: Sequence[ImageLike] | Mapping[str, Sequence[ImageLike]],
+    images: Sequence[ImageLike] | Mapping[str, Sequence[ImageLike]], *, max_pixels: int | None = None
 ) -> dict[str | None, list[ImageLike]]:
     """Class -> images; the class is None without a mapping.
+
+    Args:
+        max_pixels: that a file may have, see `images.load.load_image`.
 
     Raises:
         ValueError: no images, a class without any, a single image in place of a list, a class without a name, or two of
             the same.
     """
     if not isinstance(images, Mapping):
-        return {None: _as_list(images, "")}
+        return {None: _as_list(images, "", max_pixels)}
     if not images:
         raise ValueError("expected at least one class with a normal image, got none")
     for name in images:
@@ -168,13 +171,16 @@ def group_by_class(
             raise ValueError(f"expected names of classes to be strings, got {name!r}")
     if len({str(name) for name in images}) < len(images):
         raise ValueError(f"expected classes of different names, got {list(images)}: a number and its digits are one")
-    return {str(name): _as_list(group, f" for class {name!r}") for name, group in images.items()}
+    return {str(name): _as_list(group, f" for class {name!r}", max_pixels) for name, group in images.items()}
 
 
-def _as_list(images: Iterable[Any], whose: str) -> list[Any]:
+def _as_list(images: Iterable[Any], whose: str, max_pixels: int | None) -> list[Any]:
     require_several(images, whose)
     # what an iterator yields may be overwritten by its next item
-    group = list(images) if isinstance(images, Sequence) else [snapshot(image) for image in images]
+    if isinstance(images, Sequence):
+        group = list(images)
+    else:
+        group = [snapshot(image, max_pixels=max_pixels) for image in images]
     if not group:
         raise ValueError(f"expected at least one normal image{whose}, got none")
     return group
@@ -198,7 +204,7 @@ def _collect(
             left_out = set(np.linspace(0, len(group) - 1, share).round().astype(int))
             vectors, kept = [], []
             for index, image in enumerate(group):
-                upright = load_image(image)
+                upright = load_image(image, max_pixels=config.max_pixels)
                 image_hw = (upright.shape[0], upright.shape[1])
                 source = Source(image_name(image, index), class_name, fingerprint(upright), image_hw)
                 sources.append(source)

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DatasetError
-from .folders import hold_out, subfolders
+from .folders import hold_out
+from .listing import subfolders
 from .types import Category, Sample, defect_name, label_of
 
 #: Names of splits, in lower case; a validation set is tested with the rest.

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+
+from .fonts import choose_font
 
 Label = tuple[tuple[int, int, int, int], str]
 
@@ -50,7 +52,8 @@ def overlay(
         labels: boxes (left, top, right, bottom) in pixels with a text each; all are drawn, the first ten with text.
         max_side: longer side of the picture at most.
 
-    A larger image is shrunk first, a smaller one than 256 pixels enlarged to them, for labels that can be read.
+    A larger image is shrunk first, a smaller one than 256 pixels enlarged to them, for labels that can be read. Letters
+    of a label that no font on this machine has are drawn as codes, see `fonts.choose_font`.
     """
     import cv2
 
@@ -64,7 +67,7 @@ def overlay(
     blended = image * (1 - opacity) + colour_map(level) * opacity
     picture = Image.fromarray(blended.astype(np.uint8)).resize(size)
     draw = ImageDraw.Draw(picture)
-    font = ImageFont.load_default(max(11, round(max(picture.size) / 45)))
+    font_size = max(11, round(max(picture.size) / 45))
     width = max(1, round(max(picture.size) / 400))
     for number, (box, text) in enumerate(labels):
         left, top, right, bottom = (round(side * scale) for side in box)
@@ -72,7 +75,7 @@ def overlay(
             (left, top, max(left + 1, right - 1), max(top + 1, bottom - 1)), outline=_BOX_COLOUR, width=width
         )
         if number < 10:
-            _write_label(draw, (left, top, right, bottom), text, font, picture.size)
+            _write_label(draw, (left, top, right, bottom), text, font_size, picture.size)
     return picture
 
 
@@ -80,11 +83,12 @@ def _write_label(
     draw: ImageDraw.ImageDraw,
     box: tuple[int, int, int, int],
     text: str,
-    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+    font_size: int,
     size: tuple[int, int],
 ) -> None:
     """Above the box, or below it where there is no room, and inside the picture."""
     left, top, _, bottom = box
+    font, text = choose_font(text, font_size)
     across, down = (int(side) + 4 for side in draw.textbbox((0, 0), text, font=font)[2:])
     x = max(0, min(left, size[0] - across))
     y = top - down if top >= down else min(bottom, size[1] - down)
@@ -96,7 +100,6 @@ def contact_sheet(
     pictures: Sequence[Image.Image], titles: Sequence[str], *, columns: int, side: int = 256
 ) -> Image.Image:
     """Pictures in rows, each fitted into a square, with a title under it."""
-    font = ImageFont.load_default(max(11, side // 18))
     fitted = [picture.copy() for picture in pictures]
     for picture in fitted:
         picture.thumbnail((side, side))
@@ -108,5 +111,6 @@ def contact_sheet(
     for number, (picture, title) in enumerate(zip(fitted, titles, strict=True)):
         x, y = number % columns * (side + 4), number // columns * (height + strip)
         sheet.paste(picture, (x + (side - picture.width) // 2, y + (height - picture.height) // 2))
-        draw.text((x + 2, y + height + 2), title, fill="black", font=font)
+        font, drawn_title = choose_font(title, max(11, side // 18))
+        draw.text((x + 2, y + height + 2), drawn_title, fill="black", font=font)
     return sheet

@@ -4,7 +4,7 @@
 """
 
 from ..errors import DatasetError
-from .folders import images_in
+from .listing import images_in
 from .masks import read_mask
 from .packages import read_elpv, read_textile
 from .read import LAYOUTS, read_dataset

@@ -1,102 +1,115 @@
-"""Layouts that are recognised by their folders alone, and the images that folders contain."""
+"""Layouts that folders describe: a folder's name is the label of its images."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
+from ..printable import printable
+from .listing import direct_images, find_folder, list_files, list_images, subfolders
 from .masks import match_masks
-from .types import IMAGE_SUFFIXES, Category, Sample, defect_name, label_of
+from .types import Category, Sample, defect_name, label_of
 
-_MASK_FOLDERS = ("masks", "mask", "ground_truth")
+_T = TypeVar("_T")  # a path or a sample
 
-
-# --- images in folders --------------------------------------------------------------------------------------------
-
-
-def subfolders(path: Path) -> list[Path]:
-    """The folders in a folder, sorted, without those whose names begin with a dot; none where there is no folder."""
-    if not path.is_dir():
-        return []
-    return sorted(child for child in path.iterdir() if child.is_dir() and not child.name.startswith("."))
+#: Folders of masks beside folders of images.
+_GROUND_TRUTH = ("ground_truth", "groundtruth", "gt", "masks", "mask")
 
 
-def list_images(folder: Path) -> tuple[list[Path], list[str]]:
-    """The images in a folder and below, sorted, and problems: how many files are not images."""
-    files = [file for file in sorted(folder.rglob("*")) if file.is_file() and not file.name.startswith(".")]
-    images = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
-    others = [file.name for file in files if file.suffix.lower() not in IMAGE_SUFFIXES]
-    if not others:
-        return images, []
-    return images, [f"{folder}: {len(others)} files are not images and are left out, such as {others[0]}"]
+# --- samples ------------------------------------------------------------------------------------------------------
 
 
-def images_in(folder: Path) -> list[Path]:
-    """The images directly in a folder, sorted; warns if it has other entries.
-
-    Raises:
-        ValueError: not a folder, or no image in it.
-    """
-    if not folder.is_dir():
-        raise ValueError(f"{folder} is not a folder: give a folder of images")
-    entries = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
-    images = [path for path in entries if path.suffix.lower() in IMAGE_SUFFIXES]
-    others = [path.name for path in entries if path.suffix.lower() not in IMAGE_SUFFIXES]
-    if not images:
-        raise ValueError(f"{folder} has no images ({', '.join(IMAGE_SUFFIXES)})")
-    if others:
-        message = f"{folder}: {len(others)} entries are not images and are left out, such as {others[0]}"
-        warnings.warn(message, stacklevel=2)
-    return images
-
-
-def hold_out(images: Sequence[Path], step: int) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+def hold_out(images: Sequence[_T], step: int) -> tuple[tuple[_T, ...], tuple[_T, ...]]:
     """Split normal images that come without a split: (references, every step-th image for the test)."""
     tested = tuple(images[step - 1 :: step])
     references = tuple(image for index, image in enumerate(images) if index % step != step - 1)
     return references, tested
 
 
-def _normal_samples(folder: Path) -> tuple[list[Sample], list[str]]:
-    images, problems = list_images(folder)
-    return [Sample(image, 0) for image in images], problems
+def list_references(folder: Path) -> tuple[list[Path], list[str]]:
+    """The images of a folder, without the masks among them, and problems."""
+    listing = list_images(folder)
+    problems = [*listing.problems]
+    if listing.masks:
+        problems.append(f"{folder}: {len(listing.masks)} normal images have masks, which are not used")
+    return listing.images, problems
 
 
-def _anomalous_samples(folder: Path, mask_folder: Path, defect: str | None) -> tuple[list[Sample], list[str]]:
-    images, problems = list_images(folder)
-    masks, mask_problems = list_images(mask_folder)
-    matched, match_problems = match_masks(images, masks, mask_folder)
-    samples = [Sample(image, 1, defect, matched[image]) for image in images]
-    return samples, problems + mask_problems + match_problems
+def _list_samples(
+    folder: Path, label: int, mask_folder: Path | None, defect: str | None = None
+) -> tuple[list[Sample], list[str]]:
+    """The images of a folder with their masks, from among the images and from `mask_folder`, and problems."""
+    listing = list_images(folder)
+    masks, mask_problems = list_files(mask_folder) if mask_folder else ([], [])
+    matched, match_problems = match_masks(listing.images, masks, mask_folder or folder)
+    samples = []
+    for image in listing.images:
+        its_masks = (*matched[image], *listing.masks.get(image, ()))
+        samples.append(Sample(image, label, defect, its_masks))
+    problems = [*listing.problems, *mask_problems, *match_problems]
+    if not samples:
+        problems.append(f"{folder}: no images")
+    bare = [sample.path.name for sample in samples if label == 1 and not sample.masks]
+    if bare and (masks or listing.masks):
+        named = mask_folder if masks else folder
+        problems.append(f"{named}: {len(bare)} anomalous images have no mask, such as {bare[0]}")
+    return samples, problems
+
+
+def _name_folders_without_masks(test: Sequence[Sample]) -> list[str]:
+    """Folders of anomalous images none of which has a mask, where those of other folders have."""
+    anomalous = [sample for sample in test if sample.label == 1]
+    with_masks = {sample.path.parent for sample in anomalous if sample.masks}
+    without = dict.fromkeys(sample.path.parent for sample in anomalous if sample.path.parent not in with_masks)
+    return [f"{folder}: no anomalous image has a mask" for folder in without] if with_masks else []
+
+
+def _name_stray_images(folder: Path, expected: str) -> list[str]:
+    stray = direct_images(folder)
+    if not stray:
+        return []
+    return [f"{folder}: {len(stray)} images lie outside {expected} and are left out, such as {stray[0].name}"]
 
 
 # --- MVTec-AD and its copies --------------------------------------------------------------------------------------
 
 
 def is_mvtec(path: Path) -> bool:
-    """train/good (or ok) and test/ with folders in it; in a course layout a train/0 is one of its classes."""
-    good = [folder.name for folder in subfolders(path / "train") if label_of(folder.name) == 0]
-    if not good or not subfolders(path / "test"):
+    """train/good (or ok) and test/, or test_public/, with folders in it.
+
+    In a course layout a train/0 is one of its classes.
+    """
+    train, test = find_folder(path, "train"), find_folder(path, "test", "test_public")
+    if train is None or test is None:
+        return False
+    good = [folder.name for folder in subfolders(train) if label_of(folder.name) == 0]
+    if not good or not subfolders(test):
         return False
     only_numbers = all(name.isdigit() for name in good)
     return not (only_numbers and is_course(path))
 
 
 def read_mvtec(path: Path, dataset: str) -> Category:
-    """One category: MVTec-AD, MPDD, BTAD, MVTec-LOCO."""
-    references, train_problems = _mvtec_references(path)
-    test, test_problems = _mvtec_test(path)
-    problems = (*train_problems, *test_problems, *_mvtec_unused(path))
-    return Category(dataset, path.name, "mvtec", path, {None: tuple(references)}, tuple(test), problems)
+    """One category: MVTec-AD, MPDD, BTAD, MVTec-LOCO; MVTec AD 2 by its test_public/; MVTec 3D-AD by its rgb/."""
+    train = find_folder(path, "train") or path / "train"
+    test = find_folder(path, "test", "test_public") or path / "test"
+    ground_truth = find_folder(path, *_GROUND_TRUTH) or find_folder(test, *_GROUND_TRUTH)
+    references, train_problems = _mvtec_references(train)
+    samples, test_problems = _mvtec_test(test, ground_truth)
+    problems = (*train_problems, *test_problems, *_mvtec_unused(path, (train, test, ground_truth)))
+    layout = "mvtec" if test.name.lower() == "test" else "mvtec_ad_2"
+    if any(find_folder(folder, "rgb") for folder in subfolders(train)):
+        layout = "mvtec_3d"
+    return Category(dataset, path.name, layout, path, {None: tuple(references)}, tuple(samples), problems)
 
 
-def _mvtec_references(path: Path) -> tuple[list[Path], list[str]]:
+def _mvtec_references(train: Path) -> tuple[list[Path], list[str]]:
     references: list[Path] = []
-    problems: list[str] = []
-    for folder in subfolders(path / "train"):
+    problems = _name_stray_images(train, "the folders of classes")
+    for folder in subfolders(train):
         if label_of(folder.name) == 0:
-            images, image_problems = list_images(folder)
+            images, image_problems = list_references(folder)
             references += images
             problems += image_problems
         else:
@@ -104,28 +117,38 @@ def _mvtec_references(path: Path) -> tuple[list[Path], list[str]]:
     return references, problems
 
 
-def _mvtec_test(path: Path) -> tuple[list[Sample], list[str]]:
-    test: list[Sample] = []
-    problems: list[str] = []
-    for folder in subfolders(path / "test"):
-        if label_of(folder.name) == 0:
-            samples, sample_problems = _normal_samples(folder)
-        else:
-            masks = path / "ground_truth" / folder.name
-            samples, sample_problems = _anomalous_samples(folder, masks, defect_name(folder.name))
-        test += samples
-        problems += sample_problems
-    return test, problems
+def _mvtec_test(test: Path, ground_truth: Path | None) -> tuple[list[Sample], list[str]]:
+    samples: list[Sample] = []
+    problems = _name_stray_images(test, "the folders of defects")
+    mask_folders = []
+    for folder in subfolders(test):
+        if folder == ground_truth:
+            continue
+        if folder.name.lower() in _GROUND_TRUTH:
+            problems.append(f"{folder}: a folder of masks by its name, left out")
+            continue
+        masks = find_folder(ground_truth, folder.name) if ground_truth else None
+        mask_folders.append(masks)
+        label = 0 if label_of(folder.name) == 0 else 1
+        found, folder_problems = _list_samples(folder, label, masks, defect_name(folder.name) if label else None)
+        samples += found
+        problems += folder_problems
+    problems += _name_folders_without_masks(samples)
+    if ground_truth:
+        problems += _name_stray_images(ground_truth, "the folders of defects")
+        for folder in subfolders(ground_truth):
+            if folder not in mask_folders:
+                problems.append(f"{folder}: masks without a folder {test.name}/{folder.name}")
+    return samples, problems
 
 
-def _mvtec_unused(path: Path) -> list[str]:
+def _mvtec_unused(path: Path, used: Sequence[Path | None]) -> list[str]:
     problems = []
-    tested = {folder.name for folder in subfolders(path / "test")}
-    for folder in subfolders(path / "ground_truth"):
-        if folder.name not in tested:
-            problems.append(f"{folder}: masks without a folder test/{folder.name}")
-    if (path / "validation").is_dir():
-        problems.append(f"{path / 'validation'}: not used")
+    for folder in subfolders(path):
+        if folder.name.lower().startswith("test_private"):
+            problems.append(f"{folder}: images without labels, not used")
+        elif folder not in used:
+            problems.append(f"{folder}: not used")
     return problems
 
 
@@ -134,28 +157,33 @@ def _mvtec_unused(path: Path) -> list[str]:
 
 def is_course(path: Path) -> bool:
     """train/ with a folder for each class, test/ with normal and anomaly alone."""
-    tested = {folder.name.lower() for folder in subfolders(path / "test")}
-    return tested == {"normal", "anomaly"} and bool(subfolders(path / "train"))
+    train, test = find_folder(path, "train"), find_folder(path, "test")
+    if train is None or test is None:
+        return False
+    tested = {folder.name.lower() for folder in subfolders(test)}
+    return tested == {"normal", "anomaly"} and bool(subfolders(train))
 
 
 def read_course(path: Path) -> Category:
     """All classes as one category: a test image's class is unknown."""
+    train = find_folder(path, "train") or path / "train"
+    test = find_folder(path, "test") or path / "test"
     references: dict[str | None, tuple[Path, ...]] = {}
-    test: list[Sample] = []
-    problems: list[str] = []
-    for folder in subfolders(path / "train"):
-        images, image_problems = list_images(folder)
+    samples: list[Sample] = []
+    problems = [*_name_stray_images(train, "the folders of classes"), *_name_stray_images(test, "normal and anomaly")]
+    for folder in subfolders(train):
+        images, image_problems = list_references(folder)
         problems += image_problems
         if images:
-            references[folder.name] = tuple(images)
+            references[printable(folder.name)] = tuple(images)
         else:
             problems.append(f"{folder}: a class without images")
-    for folder in subfolders(path / "test"):
-        images, image_problems = list_images(folder)
-        problems += image_problems
+    for folder in subfolders(test):
         label = int(folder.name.lower() == "anomaly")
-        test += [Sample(image, label) for image in images]
-    return Category(path.name, path.name, "course", path, references, tuple(test), tuple(problems))
+        found, folder_problems = _list_samples(folder, label, None)
+        samples += found
+        problems += folder_problems
+    return Category(path.name, path.name, "course", path, references, tuple(samples), tuple(problems))
 
 
 # --- good and bad -------------------------------------------------------------------------------------------------
@@ -168,27 +196,30 @@ def is_good_bad(path: Path) -> bool:
 
 def read_good_bad(path: Path) -> Category:
     """Every second good image is tested, the others are references."""
-    good: list[Path] = []
+    good: list[Sample] = []
     test: list[Sample] = []
-    problems: list[str] = []
-    mask_folders = [folder for folder in subfolders(path) if folder.name.lower() in _MASK_FOLDERS]
-    mask_folder = mask_folders[0] if mask_folders else path / "masks"
+    problems = _name_stray_images(path, "the folders of good and bad ones")
+    ground_truth = find_folder(path, *_GROUND_TRUTH)
     for folder in subfolders(path):
         label = label_of(folder.name)
+        if label is None:
+            if folder != ground_truth:
+                problems.append(f"{folder}: neither good nor bad by its name, left out")
+            continue
+        mask_folder = ground_truth and find_folder(ground_truth, folder.name)
+        if label == 1 and mask_folder is None:
+            mask_folder = ground_truth
+        samples, folder_problems = _list_samples(folder, label, mask_folder)
+        problems += folder_problems
         if label == 0:
-            images, folder_problems = list_images(folder)
-            good += images
-            problems += folder_problems
-        elif label == 1:
-            nested = mask_folder / folder.name
-            samples, folder_problems = _anomalous_samples(folder, nested if nested.is_dir() else mask_folder, None)
+            good += samples
+        else:
             test += samples
-            problems += folder_problems
-        elif folder != mask_folder:
-            problems.append(f"{folder}: neither good nor bad by its name, left out")
-    references, held_out = hold_out(good, 2)
+    problems += _name_folders_without_masks(test)
+    kept, held_out = hold_out(good, 2)
+    references = tuple(sample.path for sample in kept)
     problems.append(f"{path}: every second good image is tested ({len(held_out)}), the others are references")
-    test += [Sample(image, 0) for image in held_out]
+    test += held_out
     return Category(path.name, path.name, "folders", path, {None: references}, tuple(test), tuple(problems))
 
 
@@ -203,11 +234,11 @@ def is_visa_folder(path: Path) -> bool:
 def read_visa_folder(path: Path, dataset: str) -> Category:
     """One category of VisA without the csv of its split: every tenth normal image is tested, as in that split."""
     data = path / "Data"
-    normal, problems = list_images(data / "Images" / "Normal")
+    normal, problems = list_references(data / "Images" / "Normal")
     references, held_out = hold_out(normal, 10)
     problems.append(f"{path}: no split_csv, so every tenth normal image is tested ({len(held_out)})")
     test = [Sample(image, 0) for image in held_out]
-    anomalous, anomalous_problems = _anomalous_samples(data / "Images" / "Anomaly", data / "Masks" / "Anomaly", None)
+    anomalous, anomalous_problems = _list_samples(data / "Images" / "Anomaly", 1, data / "Masks" / "Anomaly")
     test += anomalous
     problems += anomalous_problems
     return Category(dataset, path.name, "visa", path, {None: references}, tuple(test), tuple(problems))

@@ -1,68 +1,123 @@
-"""Masks: which belong to which image, and their pixels."""
+"""Masks: which belong to which image, and the ground truth of an image."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from .types import Sample
+from ..printable import printable
+from .mask_pixels import MASK_FORMATS, read_mask_file
+from .types import IMAGE_SUFFIXES, Sample
 
 #: How far the aspect ratios of a mask and its image may differ.
 _MAX_STRETCH = 0.02
 
-_MASK_ENDINGS = ("_mask", "_gt", "_label")
+#: More distinct values are a picture's, where a mask is told from a picture by its pixels.
+_MAX_LEVELS_OF_A_MASK = 16
+
+_WORD = r"(?:mask|masks|gt|label|labels|seg|segmentation|ground[_ -]?truth|annotation|annotations|anno)"
+#: `000_mask`, `000-GT`, `000.label`, `000_mask_1`
+_ENDING = re.compile(rf"(?P<stem>.+?)(?:[_. -]{_WORD})+(?:[_ -]?\d{{1,3}})?", re.IGNORECASE | re.DOTALL)
+#: `mask_000`
+_BEGINNING = re.compile(rf"(?:{_WORD}[_. -])+(?P<stem>.+)", re.IGNORECASE | re.DOTALL)
+
+
+# --- names --------------------------------------------------------------------------------------------------------
+
+
+def find_masks_beside(files: Iterable[Path]) -> dict[Path, Path]:
+    """mask -> image, of files that are named after another in their folder: `000_mask.png` after `000.jpg`."""
+    by_stem: dict[tuple[Path, str], list[Path]] = {}
+    for file in files:
+        by_stem.setdefault((file.parent, file.stem.lower()), []).append(file)
+    image_of: dict[Path, Path] = {}
+    for (folder, _), group in by_stem.items():
+        for mask in group:
+            for stem in _stems_of_image(mask.stem)[1:]:
+                named = by_stem.get((folder, stem.lower()))
+                if named:
+                    image_of[mask] = named[0]
+                    break
+    return image_of
+
+
+def named_like_mask(file: Path) -> bool:
+    """Whether its name has a word for a mask before or after another."""
+    return bool(_ENDING.fullmatch(file.stem) or _BEGINNING.fullmatch(file.stem))
 
 
 def match_masks(
     images: Sequence[Path], masks: Sequence[Path], mask_folder: Path
 ) -> tuple[dict[Path, tuple[Path, ...]], list[str]]:
-    """Find the masks of images by name: `<stem>.*`, `<stem>_mask.*`, or all files in a folder `<stem>`.
+    """Find the masks of images by name: `<stem>.*`, `<stem>_mask.*` and such, or all files in a folder `<stem>`.
 
     Args:
         masks: files in `mask_folder` and below.
 
     Returns:
         matched: image -> its masks, perhaps none.
-        problems: masks without an image, images without a mask, and masks that match several images.
+        problems: masks without an image, and masks that match several images.
     """
-    stems = Counter(image.stem for image in images)
     by_stem: dict[str, list[Path]] = {}
+    for image in images:
+        by_stem.setdefault(image.stem, []).append(image)
+    in_lower_case = {stem.lower(): stem for stem in by_stem}
+    matched: dict[Path, list[Path]] = {image: [] for image in images}
+    unmatched = []
+    shared = set()
     for mask in masks:
-        stem = _image_stem(mask, mask_folder, stems)
-        by_stem.setdefault(stem, []).append(mask)
-    matched = {image: tuple(by_stem.get(image.stem, ())) for image in images}
+        stem = _find_stem(mask, mask_folder, in_lower_case)
+        if stem is None:
+            unmatched.append(mask.name)
+            continue
+        for image in by_stem[stem]:
+            matched[image].append(mask)
+        if len(by_stem[stem]) > 1:
+            shared.add(stem)
 
     problems = []
-    unmatched = sorted(by_stem.keys() - stems.keys())
     if unmatched:
-        example = by_stem[unmatched[0]][0].name
-        problems.append(f"{mask_folder}: {len(unmatched)} masks have no image, such as {example}")
-    shared = sorted(stem for stem in by_stem if stems[stem] > 1)
+        problems.append(f"{mask_folder}: {len(unmatched)} masks have no image, such as {unmatched[0]}")
     if shared:
-        problems.append(f"{mask_folder}: {len(shared)} masks match several images of one name, such as {shared[0]}")
-    bare = [image.name for image, its_masks in matched.items() if not its_masks]
-    if bare and masks:
-        problems.append(f"{mask_folder}: {len(bare)} anomalous images have no mask, such as {bare[0]}")
-    return matched, problems
+        problems.append(f"{mask_folder}: {len(shared)} masks match several images of one name, such as {min(shared)}")
+    return {image: tuple(found) for image, found in matched.items()}, problems
 
 
-def _image_stem(mask: Path, mask_folder: Path, stems: Mapping[str, int]) -> str:
-    """The stem of the image that a mask's path names."""
-    in_subfolder = mask.parent != mask_folder
-    stem = mask.relative_to(mask_folder).parts[0] if in_subfolder else mask.stem
-    if stem in stems:
-        return stem
-    for ending in _MASK_ENDINGS:
-        stem = stem.removesuffix(ending)
-    return stem
+def _find_stem(mask: Path, mask_folder: Path, in_lower_case: Mapping[str, str]) -> str | None:
+    """The stem of the images that a mask's path names, by its folder or its name; None where there are none."""
+    relative = mask.relative_to(mask_folder)
+    candidates = [*relative.parts[:-1], *_stems_of_image(mask.stem)]
+    for candidate in candidates:
+        if candidate in in_lower_case.values():
+            return candidate
+    for candidate in candidates:
+        if candidate.lower() in in_lower_case:
+            return in_lower_case[candidate.lower()]
+    return None
+
+
+def _stems_of_image(stem: str) -> list[str]:
+    """What the image of a mask may be called, likeliest first; the mask's own stem comes first."""
+    stems = [stem]
+    for pattern in (_ENDING, _BEGINNING):
+        match = pattern.fullmatch(stem)
+        if match:
+            stems.append(match["stem"])
+    for found in tuple(stems):
+        if found.lower().endswith(IMAGE_SUFFIXES):  # 000.jpg.png, 000.png_mask.png
+            stems.append(found.rpartition(".")[0])
+    return stems
+
+
+# --- pixels -------------------------------------------------------------------------------------------------------
 
 
 def read_mask(sample: Sample, size_hw: tuple[int, int]) -> tuple[np.ndarray | None, str | None]:
-    """The ground truth of a test image: the pixels that are not 0 in any of its masks (above 127 in a jpg).
+    """The ground truth of a test image: the union of its masks, read as `read_mask_file` does.
 
     A mask of another size is resized to the image's, nearest neighbour, if their aspect ratios differ by at most 2 %.
 
@@ -71,51 +126,64 @@ def read_mask(sample: Sample, size_hw: tuple[int, int]) -> tuple[np.ndarray | No
 
     Returns:
         mask: (H, W) bool, all false for a normal image; None for an anomalous image without a usable mask.
-        problem: one sentence where something is wrong, else None.
+        problem: what is wrong, printable; None where nothing is.
     """
-    union = np.zeros(size_hw, bool)
     if sample.label == 0:
-        return union, None
+        problems = _check_normal(sample)
+        return np.zeros(size_hw, bool), _join(problems)
     if not sample.masks:
         return None, None
-    problem = None
+    union = np.zeros(size_hw, bool)
+    problems = []
     for path in sample.masks:
-        mask, mask_problem = _read_at_size(path, size_hw)
+        mask, mask_problems = _read_at_size(path, size_hw)
+        problems += mask_problems
         if mask is None:
-            return None, mask_problem
-        problem = mask_problem or problem
+            return None, _join(problems)
         union |= mask
     if not union.any():
-        return None, f"empty mask of an anomalous image, left out of the pixel metrics: {sample.masks[0]}"
+        problems.append(f"empty mask of an anomalous image, left out of the pixel metrics: {sample.masks[0]}")
+        return None, _join(problems)
     if union.all():
-        problem = f"mask covers the whole image, check that it is one: {sample.masks[0]}"
-    return union, problem
+        problems.append(f"mask covers the whole image, check that it is one: {sample.masks[0]}")
+    return union, _join(problems)
 
 
-def _read_at_size(path: Path, size_hw: tuple[int, int]) -> tuple[np.ndarray | None, str | None]:
+def _check_normal(sample: Sample) -> list[str]:
+    """The masks of a normal image are empty, or something is wrong."""
+    problems = []
+    for path in sample.masks:
+        mask, mask_problems = read_mask_file(path)
+        problems += mask_problems
+        if mask is not None and mask.any():
+            problems.append(f"mask of a normal image is not empty, its label counts: {path}")
+    return problems
+
+
+def _join(problems: Sequence[str]) -> str | None:
+    return printable("; ".join(problems)) or None
+
+
+def _read_at_size(path: Path, size_hw: tuple[int, int]) -> tuple[np.ndarray | None, list[str]]:
     """One mask as (H, W) bool, or None, and what is wrong with it."""
-    try:
-        mask = _read_binary(path)
-    except (OSError, ValueError, SyntaxError) as error:
-        return None, f"mask unreadable, left out of the pixel metrics: {path} ({error})"
-    if mask.shape == size_hw:
-        return mask, None
+    mask, problems = read_mask_file(path)
+    if mask is None or mask.shape == size_hw:
+        return mask, problems
     mask_height, mask_width = mask.shape
     height, width = size_hw
     sizes = f"{path} is {mask_width} x {mask_height}, its image {width} x {height}"
     stretch = (mask_height / mask_width) / (height / width)
     if abs(stretch - 1) > _MAX_STRETCH:
-        return None, f"mask with another aspect ratio, left out of the pixel metrics: {sizes}"
+        return None, [*problems, f"mask with another aspect ratio, left out of the pixel metrics: {sizes}"]
     resized = Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST)
-    return np.asarray(resized), f"mask of another size, resized: {sizes}"
+    return np.asarray(resized), [*problems, f"mask of another size, resized: {sizes}"]
 
 
-def _read_binary(path: Path) -> np.ndarray:
-    with Image.open(path) as opened:
-        values = np.asarray(opened)  # of a palette image: its indices, which are classes counted from 1
-    if values.ndim == 3:
-        has_alpha = values.shape[2] in (2, 4)
-        colours = values[..., :-1] if has_alpha else values
-        values = colours.max(2)
-    lossy = path.suffix.lower() in (".jpg", ".jpeg")
-    return values > (127 if lossy else 0)
+def looks_like_mask(path: Path) -> bool:
+    """Whether a file has few colours, as masks have; not for masks of lossy formats."""
+    try:
+        with Image.open(path, formats=MASK_FORMATS) as opened:
+            colours = opened.convert("RGB").getcolors(_MAX_LEVELS_OF_A_MASK)
+    except Exception:  # Pillow's plug-ins each raise their own
+        return False
+    return colours is not None

@@ -8,7 +8,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ..errors import MissingDependencyError
-from .folders import hold_out, list_images
+from .folders import hold_out
+from .listing import list_images
 from .types import Category, Sample
 
 
@@ -50,11 +51,12 @@ def read_textile(folder: Path | None = None) -> list[Category]:
     """
     if folder is None:
         folder = _package_folder("conformal_clip_data", "conformal-clip-data") / "data" / "textile_images" / "simulated"
-    normal, normal_problems = list_images(folder / "nominal")
+    normal = list_images(folder / "nominal")
     categories = []
     for name in ("local", "global"):
-        anomalous, problems = list_images(folder / name)
-        categories.append(_category("textile", name, folder, normal, anomalous, normal_problems + problems))
+        anomalous = list_images(folder / name)
+        problems = normal.problems + anomalous.problems
+        categories.append(_category("textile", name, folder, normal.images, anomalous.images, problems))
     return categories
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DatasetError
-from .folders import hold_out, subfolders
+from .folders import hold_out
+from .listing import subfolders
 from .types import Category, Sample, defect_name, label_of
 
 #: Names of splits, in lower case; a validation set is tested with the rest.
@@ -108,7 +109,7 @@ def is_realiad(file: Path) -> bool:
     """A json object with "meta", an object too, and lists "train" and "test"."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     types = {"meta": dict, "train": list, "test": list}
     return isinstance(content, dict) and all(isinstance(content.get(key), wanted) for key, wanted in types.items())
@@ -126,7 +127,9 @@ def read_realiad(file: Path, path: Path) -> Category:
     """
     content = json.loads(file.read_text(encoding="utf-8"))
     prefix = content["meta"].get("prefix", "")
-    roots = [folder / prefix for folder in (path, *subfolders(path)) if (folder / prefix).is_dir()]
+    roots = []
+    if isinstance(prefix, str):
+        roots = [folder / prefix for folder in (path, *subfolders(path)) if os.path.isdir(folder / prefix)]
     if not roots:
         raise DatasetError(
             f"{file} lists images in a folder {prefix!r} that is neither in {path} nor in a folder there"
@@ -144,13 +147,20 @@ def _realiad_rows(content: Mapping[str, Any], file: Path) -> list[dict[str, str]
     rows = []
     for split in ("train", "test"):
         for entry in content[split]:
-            if not isinstance(entry, dict) or not {"anomaly_class", "image_path"} <= entry.keys():
+            if not _is_realiad_entry(entry):
                 wanted = 'entries with "anomaly_class" and "image_path"'
                 raise DatasetError(f"{file}, {split}: expected {wanted}, got {entry!r}")
             defect = "" if entry["anomaly_class"] == normal_class else entry["anomaly_class"]
             row = {"path": entry["image_path"], "label": "1" if defect else "0", "mask": entry.get("mask_path") or ""}
             rows.append(row | {"split": split, "category": file.stem, "defect": defect})
     return rows
+
+
+def _is_realiad_entry(entry: object) -> bool:
+    if not isinstance(entry, dict):
+        return False
+    has_texts = all(isinstance(entry.get(key), str) for key in ("anomaly_class", "image_path"))
+    return has_texts and isinstance(entry.get("mask_path"), (str, type(None)))
 
 
 # --- rows -> categories -------------------------------------------------------------------------------------------
@@ -201,18 +211,17 @@ def _merge_image(entries: Sequence[_Entry], file: Path) -> _Entry:
 
 def _to_category(name: str, entries: Sequence[_Entry], source: _Source) -> Category:
     present, absent_problems = _existing_entries(entries, source)
-    training = [source.root / entry.path for entry in present if entry.label == 0 and entry.split in _TRAINING]
-    unsplit = [source.root / entry.path for entry in present if entry.label == 0 and not entry.split]
-    test, test_problems = _test_samples(present, source)
-    problems = test_problems + absent_problems
+    training = [entry for entry in present if entry.label == 0 and entry.split in _TRAINING]
+    unsplit = [entry for entry in present if entry.label == 0 and not entry.split]
     kept, held_out = hold_out(unsplit, 2)
-    test += [Sample(path, 0) for path in held_out]
+    test, problems = _test_samples(present, held_out, source)
+    problems += absent_problems
     if unsplit:
         problems.append(f"{source.file}: no split for {len(unsplit)} normal images, so every second one is tested")
     bare = [sample.path.name for sample in test if sample.label == 1 and not sample.masks]
-    if bare and any(sample.masks for sample in test):
+    if bare and any(sample.masks for sample in test if sample.label == 1):
         problems.append(f"{source.file}: {len(bare)} anomalous images have no mask, such as {bare[0]}")
-    references = (*training, *kept)
+    references = tuple(source.root / entry.path for entry in (*training, *kept))
     return Category(source.dataset, name, source.layout, source.root, {None: references}, tuple(test), tuple(problems))
 
 
@@ -220,7 +229,7 @@ def _existing_entries(entries: Sequence[_Entry], source: _Source) -> tuple[list[
     present: list[_Entry] = []
     absent: list[str] = []
     for entry in entries:
-        if (source.root / entry.path).is_file():
+        if os.path.isfile(source.root / entry.path):  # false where the system refuses the name, too
             present.append(entry)
         else:
             absent.append(entry.path)
@@ -229,24 +238,25 @@ def _existing_entries(entries: Sequence[_Entry], source: _Source) -> tuple[list[
     return present, [f"{source.file}: {len(absent)} listed images do not exist, such as {absent[0]}"]
 
 
-def _test_samples(entries: Sequence[_Entry], source: _Source) -> tuple[list[Sample], list[str]]:
-    """Normal images of a test split, and anomalous images of a test split or of none."""
+def _test_samples(
+    entries: Sequence[_Entry], held_out: Sequence[_Entry], source: _Source
+) -> tuple[list[Sample], list[str]]:
+    """Of a test split or of none: anomalous images, and normal ones of a test split; `held_out` come last."""
     samples: list[Sample] = []
     problems: list[str] = []
+    tested = [entry for entry in entries if entry.split in _TESTING or (entry.label == 1 and not entry.split)]
+    for entry in (*tested, *held_out):
+        masks, mask_problems = _existing_masks(entry, source)
+        defect = defect_name(entry.defect) if entry.label == 1 else None
+        samples.append(Sample(source.root / entry.path, entry.label, defect, masks))
+        problems += mask_problems
     for entry in entries:
-        path = source.root / entry.path
-        if entry.label == 0 and entry.split in _TESTING:
-            samples.append(Sample(path, 0))
-        elif entry.label == 1 and entry.split in _TRAINING:
+        if entry.label == 1 and entry.split in _TRAINING:
             problems.append(f"{source.file}: {entry.path} is an anomalous training image, left out")
-        elif entry.label == 1:
-            masks, mask_problems = _existing_masks(entry, source)
-            samples.append(Sample(path, 1, defect_name(entry.defect), masks))
-            problems += mask_problems
     return samples, problems
 
 
 def _existing_masks(entry: _Entry, source: _Source) -> tuple[tuple[Path, ...], list[str]]:
-    absent = [mask for mask in entry.masks if not (source.root / mask).is_file()]
+    absent = [mask for mask in entry.masks if not os.path.isfile(source.root / mask)]
     existing = tuple(source.root / mask for mask in entry.masks if mask not in absent)
     return existing, [f"{source.file}: mask {mask} does not exist" for mask in absent]

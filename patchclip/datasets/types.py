@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..printable import printable
+
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm")
 
 #: Names of folders and labels, in lower case.
@@ -24,7 +26,8 @@ class Sample:
         path: of the image.
         label: 1 anomalous, 0 normal.
         defect: the kind of defect, as its folder or column says; None for a normal image and where no kind is named.
-        masks: files whose union is the defect; empty without ground truth.
+        masks: files whose union is the defect; empty without ground truth. A normal image may have some too, in which
+            nothing should be marked.
     """
 
     path: Path
@@ -38,11 +41,11 @@ class Category:
     """What is fitted and measured as one.
 
     Attributes:
-        dataset, name, layout: where it comes from.
+        dataset, name, layout: where it comes from, printable.
         root: the folder that contains all its images.
         references: class -> normal images to fit on; the class is None in all layouts but "course".
         test: labelled images, never among the references.
-        problems: what is missing or left out, one sentence each.
+        problems: what is missing or left out, one sentence each, printable.
     """
 
     dataset: str
@@ -74,4 +77,4 @@ def defect_name(name: str) -> str | None:
     """The kind of defect that a folder or a column names, in plain words; None where it names no single kind."""
     if not name or name.isdigit() or name.lower() in _GROUP_NAMES:
         return None
-    return name.replace("_", " ").lower()
+    return printable(name.replace("_", " ").lower())

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from patchclip.datasets import Category, read_dataset
+from patchclip.datasets import Category, Sample, read_dataset
 
 
 def write_images(root: Path, *names: str, size: tuple[int, int] = (8, 6)) -> None:
@@ -26,3 +26,8 @@ def read_one(path: Path) -> Category:
     """The only category at a path."""
     (category,) = read_dataset(path)
     return category
+
+
+def mask_of(path: Path) -> Sample:
+    """An anomalous image with this mask."""
+    return Sample(path.with_name("image.png"), 1, None, (path,))

@@ -20,6 +20,7 @@ from .encoders.prompts import (
     defect_wordings,
 )
 from .errors import ModelNotFoundError
+from .images.load import MAX_PIXELS
 from .scoring.bank import import_faiss
 from .scoring.cues import TEXT, TOKENS, cue_names
 
@@ -66,6 +67,7 @@ class Options:
     smoothing: float = 0.25
     max_false_positive_rate: float = 0.05
     precision: str = "auto"
+    max_pixels: int = MAX_PIXELS
 
     def __post_init__(self) -> None:
         _check_kinds(self)
@@ -181,7 +183,7 @@ _KINDS: dict[str, tuple[str, tuple[type, ...]]] = {
     "pretrained": ("a tag or a path", (str, os.PathLike)),
     "defects": ("a list of names or a mapping", (Sequence, Mapping)),
     **dict.fromkeys(("cues", "scales", "layers"), ("a list", (Sequence,))),
-    **dict.fromkeys(("image_size", "tile", "rotations"), ("a whole number", (Integral,))),
+    **dict.fromkeys(("image_size", "tile", "rotations", "max_pixels"), ("a whole number", (Integral,))),
     **dict.fromkeys(("temperature", "coreset", "smoothing", "max_false_positive_rate"), ("a number", (Real,))),
     "flips": ("True or False", (bool,)),
 }
@@ -198,6 +200,7 @@ _RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "temperature": ("above 0", lambda value: value > 0),
     "image_size": ("from 32 to 4096 pixels", lambda value: 32 <= value <= 4096),
     "tile": ("at least 32 pixels", lambda value: value >= 32),
+    "max_pixels": ("at least 1 pixel", lambda value: value >= 1),
     "coreset": ("above 0 and at most 1", lambda value: 0 < value <= 1),
     "smoothing": ("from 0 to 16 tokens", lambda value: 0 <= value <= 16),
     "object_name": ("a word", lambda value: bool(value.strip())),

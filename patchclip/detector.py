@@ -17,12 +17,12 @@ from .encoders.loading import downloads, load_model
 from .encoders.prompts import DEFAULT_DEFECTS
 from .errors import ImageError
 from .features import FeatureExtractor
-from .images.load import ImageLike, snapshot
+from .images.load import MAX_PIXELS, ImageLike, snapshot
 from .images.prepare import Prepared
 from .result import Result
 from .scoring.memory import Fitted, Memory
 from .streaming import predict_stream
-from .threshold import Threshold
+from .threshold import NormalScore, Threshold
 
 
 class Detector:
@@ -36,11 +36,10 @@ class Detector:
             OpenAI's were, takes the model's name that ends in "-quickgelu".
         object_name: what the images show, as a word or two for the prompts ("bottle"). Of a prompt, the embedded model
             reads 30 tokens, which unusual words soon fill: a warning says so.
-        defects: names to choose from, or a mapping of name -> wordings, as `DEFAULT_DEFECTS` is one. A single name is
-            given to every region.
+        defects: names to choose from, or a mapping of name -> wordings, as `DEFAULT_DEFECTS` is one.
         prompts: (normal, anomalous), two lists of complete sentences in place of the composed ones.
-        states: (normal, anomalous), two lists such as "flawless {}" in place of WinCLIP's.
-        templates: sentences such as "a photo of a {}." in place of WinCLIP's.
+        states: (normal, anomalous), two lists such as "flawless {}"; templates: such as "a photo of a {}."; both in
+            place of WinCLIP's.
         recipe: "dense" is one forward; "winclip" the paper's method, to the letter.
         cues: which of "text", "tokens", "texture" and "imagenet" (`scoring.cues`) are used, the last three once
             fitted. None is all four for the embedded model, text and tokens for others.
@@ -58,21 +57,13 @@ class Detector:
         smoothing: sigma of the heatmap's Gaussian in tokens, up to 16; recipe "winclip" has none.
         max_false_positive_rate: share of normal images that may exceed the threshold of `fit`, between 0 and 1.
         precision: "fp32", "bf16", or "auto" by the processor's flags.
-        device: "cpu", "cuda", ..., or "auto".
+        max_pixels: that a file may have; images in memory have no limit. device: "cpu", "cuda", ..., or "auto".
 
     Raises:
         ModelNotFoundError: no such model, one that is not supported, or recipe "winclip" with a model without [CLS].
         WeightsUnavailableError: the weights are not to be had (`encoders.loading.load_model`).
         ValueError: an option outside its range, or a device that is not there.
         MissingDependencyError: neighbours="faiss" without faiss.
-
-    Attributes:
-        options: name -> value of every option in force; read-only.
-        backbone: the image tower.
-        memory_: `scoring.memory.Memory`, the banks of each class, (N, D) float32 vectors each; None before `fit`.
-        weights_: cue -> weight in the heatmap, together 1; empty before `fit` and with recipe "winclip".
-        levels_: (classes,) floats, where heatmaps of each class are one half; empty for fewer than two classes.
-        classes_: names of the classes it was fitted with; empty without.
 
     Threads may share a detector to predict with, as long as none fits or calibrates it.
     """
@@ -102,6 +93,7 @@ class Detector:
         smoothing: float = 0.25,
         max_false_positive_rate: float = 0.05,
         precision: Literal["auto", "fp32", "bf16"] = "auto",
+        max_pixels: int = MAX_PIXELS,
         device: str = "auto",
     ):
         options = Options(
@@ -127,6 +119,7 @@ class Detector:
             smoothing=smoothing,
             max_false_positive_rate=max_false_positive_rate,
             precision=precision,
+            max_pixels=max_pixels,
         )
         torch_device = resolve_device(device)
         loaded = load_model(options.model, options.pretrained)
@@ -140,28 +133,33 @@ class Detector:
 
     @property
     def options(self) -> Mapping[str, Any]:
-        """Every option in force; saved with the detector."""
+        """Name -> value of every option in force; read-only, saved with the detector."""
         return MappingProxyType(self._config.to_dict())
 
     @property
     def memory_(self) -> Memory | None:
-        """The banks of each class; None before `fit`."""
+        """The banks of each class, (N, D) float32 vectors each; None before `fit`."""
         return self._fitted.memory if self._fitted else None
 
     @property
     def weights_(self) -> dict[str, float]:
-        """Weight of each cue in the heatmap; empty before `fit`."""
+        """Cue -> weight in the heatmap, together 1; empty before `fit` and with recipe "winclip"."""
         return dict(self._fitted.cue_weights) if self._fitted else {}
 
     @property
     def levels_(self) -> tuple[float, ...]:
-        """Of each class, the level of its normal images; empty for fewer than two."""
+        """(classes,) floats, where heatmaps of each class are one half; empty for fewer than two classes."""
         return self._fitted.class_levels if self._fitted else ()
 
     @property
     def classes_(self) -> tuple[str, ...]:
         """Names of the classes it was fitted with; empty without."""
         return self._fitted.class_names if self._fitted else ()
+
+    @property
+    def normal_scores_(self) -> tuple[NormalScore, ...]:
+        """Of the normal images of the last `fit` or `calibrate`, `threshold.NormalScore` each; empty before."""
+        return self._threshold.normal_scores
 
     @property
     def threshold(self) -> float:
@@ -172,7 +170,7 @@ class Detector:
     def threshold(self, value: float) -> None:
         if not isinstance(value, Real) or not 0 <= value <= 1:
             raise ValueError(f"expected a number between 0 and 1 as threshold, got {value!r}")
-        self._threshold = Threshold(float(value), "user")
+        self._threshold = Threshold(float(value), "user", normal_scores=self.normal_scores_)
 
     @property
     def threshold_source(self) -> str:
@@ -222,12 +220,13 @@ class Detector:
             ImageError: an image cannot be used.
             ValueError: fewer than two images, or a rate outside (0, 1).
         """
-        results = self.predict_batch(images, progress=progress)
-        self._threshold = fitting.calibrate(self._extractor, self._fitted, results, max_false_positive_rate)
+        named = fitting.NamedImages(images)
+        results = self.predict_batch(named, progress=progress)
+        self._threshold = fitting.calibrate(self._extractor, self._fitted, named, results, max_false_positive_rate)
         return self
 
     def predict(self, image: ImageLike) -> Result:
-        """Heatmap, score, verdict and regions of one image.
+        """Heatmap, score, verdict and regions of one image; arrays are RGB: pass OpenCV's BGR as `image[..., ::-1]`.
 
         Raises:
             ImageError: see `images.load.load_image`.
@@ -241,7 +240,7 @@ class Detector:
         Raises:
             ImageError: see `images.load.load_image`.
         """
-        return self._extractor.prepare(snapshot(image))
+        return self._extractor.prepare(snapshot(image, max_pixels=self._config.max_pixels))
 
     def predict_prepared(self, prepared: Sequence[Prepared]) -> list[Result]:
         """The second half of `predict`, on the detector's device: images of one size share a forward.
@@ -261,12 +260,7 @@ class Detector:
 
     @overload
     def predict_batch(
-        self,
-        images: Iterable[ImageLike],
-        *,
-        batch_size: int = 16,
-        progress: bool = True,
-        errors: Literal["raise"] = ...,
+        self, images: Iterable[ImageLike], *, batch_size: int = 16, progress: bool = ..., errors: Literal["raise"] = ...
     ) -> Iterator[Result]: ...
 
     @overload
@@ -294,8 +288,8 @@ class Detector:
             ImageError: with errors="raise", when that image's turn has come; what `images` raises, likewise.
             ValueError: one image in place of several, batch_size below 1, or another word for errors.
         """
-        prepare, predict = self._extractor.prepare, self.predict_prepared
-        return predict_stream(prepare, predict, images, batch_size=batch_size, progress=progress, errors=errors)
+        extractor, predict = self._extractor, self.predict_prepared
+        return predict_stream(extractor, predict, images, batch_size=batch_size, progress=progress, errors=errors)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the detector, fitted or not, to one safetensors file (format: `persistence`). Atomic.
@@ -378,7 +372,5 @@ class Detector:
 
     def __repr__(self) -> str:
         state = f"fitted, {len(self._fitted.memory)} vectors" if self._fitted else "zero-shot"
-        return (
-            f"Detector({self._config.model!r}, recipe={self._config.recipe!r}, {state}, "
-            f"threshold={self.threshold:.4f} ({self.threshold_source}))"
-        )
+        threshold = f"threshold={self.threshold:.4f} ({self.threshold_source})"
+        return f"Detector({self._config.model!r}, recipe={self._config.recipe!r}, {state}, {threshold})"

@@ -38,7 +38,7 @@ from .scoring.memory import Fitted, Memory
 from .threshold import Threshold
 
 #: A protobuf file holds no more.
-_MAX_FILE_BYTES = 2**31 - 2**24
+MAX_FILE_BYTES = 2**31 - 2**24
 
 _OPSET = 18
 
@@ -64,7 +64,8 @@ def export_onnx(
     input_hw, _ = extractor.plan(heatmap_hw)
     calibration = None
     if int8_images is not None:
-        calibration = _calibration_inputs(int8_images, input_hw, extractor.backbone.model.interpolation)
+        interpolation, max_pixels = extractor.backbone.model.interpolation, extractor.config.max_pixels
+        calibration = _calibration_inputs(int8_images, input_hw, interpolation, max_pixels)
     module = ExportedDetector(extractor, fitted, input_hw=input_hw, heatmap_hw=heatmap_hw).eval()
     _check_file_size(module)
     output_names = ["heatmap", "score"]
@@ -112,7 +113,9 @@ class ExportedDetector(nn.Module):
         """(B, 3, h, w) in [0, 1] -> heatmap (B, H, W), score (B,), and class_index (B,) when fitted with classes."""
         config = self.extractor.config
         descriptors = dict(self.descriptors.items())
-        features = dense.encode(self.backbone, image, config, states=self.states, descriptors=descriptors)
+        features = dense.extract(
+            self.backbone, image, config, states=self.states, descriptors=descriptors, in_one_pass=True
+        )
         maps, class_index = cue_maps(self.extractor, features, self.fitted)
         combined = combine(maps, self.fitted, class_index)
         heatmap = to_heatmaps(combined, self.heatmap_hw, dense.smoothing(config))
@@ -154,21 +157,26 @@ def _heatmap_size(
     return square
 
 
-def _calibration_inputs(images: Sequence[ImageLike], size_hw: tuple[int, int], interpolation: str) -> list[np.ndarray]:
+def _calibration_inputs(
+    images: Sequence[ImageLike], size_hw: tuple[int, int], interpolation: str, max_pixels: int
+) -> list[np.ndarray]:
     """(1, 3, h, w) float32 in [0, 1] of each image."""
     require_several(images)
     inputs = []
     for image in images:
-        small = resize(load_image(image), size_hw, interpolation, with_pillow=False)
+        small = resize(load_image(image, max_pixels=max_pixels), size_hw, interpolation, with_pillow=False)
         inputs.append(small.transpose(2, 0, 1)[None].astype(np.float32) / 255)
     if not inputs:
         raise ValueError("expected at least one image in int8_images, got none: leave it out for float32")
     return inputs
 
 
-def _check_file_size(module: nn.Module) -> None:
-    stored = sum(tensor.numel() * tensor.element_size() for tensor in (*module.parameters(), *module.buffers()))
-    if stored > _MAX_FILE_BYTES:
+def _check_file_size(module: ExportedDetector) -> None:
+    tensors = [*module.parameters(), *module.buffers()]
+    if module.fitted is not None:
+        tensors += module.fitted.memory.tensors().values()
+    stored = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    if stored > MAX_FILE_BYTES:
         raise ValueError(
             f"the file would have {stored / 2**30:.1f} GiB and one ONNX file holds 2: fit with a smaller coreset"
         )

@@ -6,6 +6,7 @@ And the scores of the same images as if the banks had never seen them, to set a 
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,6 +17,7 @@ import torch
 from .features import FeatureExtractor
 from .images.augment import mild_variations, rotated_and_flipped
 from .images.load import ImageLike, fingerprint, load_image, require_several, snapshot
+from .images.names import NamedImages, image_name
 from .inference import check_finite, combine, cue_maps
 from .progress import progress_bar
 from .recipes.features import Features
@@ -24,7 +26,7 @@ from .scoring.cues import TEXT, cue_names
 from .scoring.heatmap import separate_heatmaps
 from .scoring.maps import class_levels, fuse, fusion_weights
 from .scoring.memory import Fitted, LeftOut, Memory, build_banks
-from .threshold import NormalScores, Threshold, calibrate_threshold, fit_threshold, images_needed
+from .threshold import COPY, IMAGE, VARIATION, NormalScore, Threshold, images_needed, threshold_of
 
 #: Leave-one-out looks at about so many normal images at most, or at as many as the false-positive rate takes, spread
 #: evenly, and at one of each class at least.
@@ -34,19 +36,35 @@ _MAX_LEFT_OUT = 64
 _DUPLICATE_DISTANCE = 1e-5
 
 
+@dataclass(frozen=True)
+class Source:
+    """A normal image as it was given.
+
+    Attributes:
+        name, class_name: see `NormalScore`.
+        fingerprint: `images.load.fingerprint`.
+        image_hw: height and width.
+    """
+
+    name: str
+    class_name: str | None
+    fingerprint: str
+    image_hw: tuple[int, int]
+
+
 @dataclass(frozen=True, eq=False)
 class Normal:
     """A normal image to weigh cues and set the threshold by.
 
     Attributes:
+        source: the image, or the one that it is a variation of.
         features: of the image, a batch of one.
-        image_hw: height and width of the image.
         left_out: its class, and its rows of that class's banks; no rows for a variation of the only image of a class,
             which is compared with that image.
     """
 
+    source: Source
     features: Features
-    image_hw: tuple[int, int]
     left_out: LeftOut
 
 
@@ -61,47 +79,68 @@ def fit(
     config = extractor.config
     if set(config.cues) == {TEXT}:
         raise ValueError(f"nothing to fit with cues={config.cues}: add some of {cue_names()[1:]}")
-    groups = group_by_class(images)
-    memory, normals, sizes = _collect(extractor, groups, progress=progress)
-    one_size = next(iter(sizes.values())) if len(set(sizes.values())) == 1 else None
-    fitted = Fitted(memory, fingerprints=tuple(sizes), image_hw=one_size)
+    groups = group_by_class(images, max_pixels=config.max_pixels)
+    memory, normals, sources = _collect(extractor, groups, progress=progress)
+    repeats = Counter(source.fingerprint for source in sources)
+    sizes = {source.image_hw for source in sources}
+    fitted = Fitted(memory, fingerprints=tuple(repeats), image_hw=sizes.pop() if len(sizes) == 1 else None)
     maps = [cue_maps(extractor, normal.features, fitted, left_out=normal.left_out)[0] for normal in normals]
     class_indices = [normal.left_out.class_index for normal in normals]
     if extractor.recipe.WEIGHS_CUES:
         fitted = _weigh(fitted, maps, class_indices)
-    image_count = sum(len(group) for group in groups.values())
-    _warn_of_copies(maps, has_copies=len(sizes) < image_count)
-    left_out_scores = [_score(extractor, fitted, *pair) for pair in zip(normals, maps, strict=True)]
-    check_finite(left_out_scores, extractor)
-    scores = NormalScores(
-        scores=np.array(left_out_scores),
-        image_count=image_count,
-        left_out=np.array([bool(normal.left_out.rows) for normal in normals]),
-    )
-    threshold = fit_threshold(scores, config.max_false_positive_rate, usual_spread=_usual_spread(extractor, fitted))
-    return fitted, threshold
+    scores = [_score(extractor, fitted, *pair) for pair in zip(normals, maps, strict=True)]
+    check_finite(scores, extractor)
+    normal_scores = []
+    for normal, image_maps, score in zip(normals, maps, scores, strict=True):
+        kind = _kind(normal, image_maps, repeats)
+        normal_scores.append(NormalScore(normal.source.name, normal.source.class_name, score, kind))
+    _warn_of_copies(maps, has_repeats=len(repeats) < len(sources))
+    usual_spread = _usual_spread(extractor, fitted)
+    return fitted, threshold_of(normal_scores, config.max_false_positive_rate, "fit", usual_spread=usual_spread)
 
 
 def calibrate(
-    extractor: FeatureExtractor, fitted: Fitted | None, results: Iterable[Result], max_false_positive_rate: float | None
+    extractor: FeatureExtractor,
+    fitted: Fitted | None,
+    images: NamedImages,
+    results: Iterable[Result],
+    max_false_positive_rate: float | None,
 ) -> Threshold:
     """See `Detector.calibrate`.
 
     Args:
-        results: of normal images.
+        images: normal images.
+        results: of them; they are read as the results are made.
         max_false_positive_rate: None is the detector's own.
 
     Raises:
-        ValueError: fewer than two results, or a rate outside (0, 1).
+        ValueError: fewer than two images, or a rate outside (0, 1).
     """
     rate = max_false_positive_rate
     if rate is None:
         rate = extractor.config.max_false_positive_rate
     if not 0 < rate < 1:
         raise ValueError(f"expected a false-positive rate between 0 and 1, got {rate}")
-    images = [(result.score, fingerprint(result.image)) for result in results]
-    fitted_images = fitted.fingerprints if fitted is not None else ()
-    return calibrate_threshold(images, fitted_images, rate, usual_spread=_usual_spread(extractor, fitted))
+    fitted_images = set(fitted.fingerprints) if fitted is not None else set()
+    new_images = set()
+    unnamed = []
+    for result in results:
+        image_fingerprint = fingerprint(result.image)
+        kind = COPY
+        if image_fingerprint not in fitted_images:
+            new_images.add(image_fingerprint)
+            kind = IMAGE
+        unnamed.append(NormalScore("", result.class_name, result.score, kind))
+    normal_scores = [replace(normal, name=name) for name, normal in zip(images.names, unnamed, strict=True)]
+    copies = len(normal_scores) - len(new_images)
+    if copies:
+        warnings.warn(
+            f"calibrate: {copies} of {len(normal_scores)} images are copies of each other or of those that fit has "
+            "seen, and the threshold may be too low: take new images",
+            stacklevel=3,
+        )
+    threshold = threshold_of(normal_scores, rate, "calibrate", usual_spread=_usual_spread(extractor, fitted))
+    return replace(threshold, guaranteed=threshold.guaranteed and not copies)
 
 
 def _usual_spread(extractor: FeatureExtractor, fitted: Fitted | None) -> float | None:
@@ -112,16 +151,19 @@ def _usual_spread(extractor: FeatureExtractor, fitted: Fitted | None) -> float |
 
 
 def group_by_class(
-    images: Sequence[ImageLike] | Mapping[str, Sequence[ImageLike]],
+    images: Sequence[ImageLike] | Mapping[str, Sequence[ImageLike]], *, max_pixels: int | None = None
 ) -> dict[str | None, list[ImageLike]]:
     """Class -> images; the class is None without a mapping.
+
+    Args:
+        max_pixels: that a file may have, see `images.load.load_image`.
 
     Raises:
         ValueError: no images, a class without any, a single image in place of a list, a class without a name, or two of
             the same.
     """
     if not isinstance(images, Mapping):
-        return {None: _as_list(images, "")}
+        return {None: _as_list(images, "", max_pixels)}
     if not images:
         raise ValueError("expected at least one class with a normal image, got none")
     for name in images:
@@ -129,13 +171,16 @@ def group_by_class(
             raise ValueError(f"expected names of classes to be strings, got {name!r}")
     if len({str(name) for name in images}) < len(images):
         raise ValueError(f"expected classes of different names, got {list(images)}: a number and its digits are one")
-    return {str(name): _as_list(group, f" for class {name!r}") for name, group in images.items()}
+    return {str(name): _as_list(group, f" for class {name!r}", max_pixels) for name, group in images.items()}
 
 
-def _as_list(images: Iterable[Any], whose: str) -> list[Any]:
+def _as_list(images: Iterable[Any], whose: str, max_pixels: int | None) -> list[Any]:
     require_several(images, whose)
     # what an iterator yields may be overwritten by its next item
-    group = list(images) if isinstance(images, Sequence) else [snapshot(image) for image in images]
+    if isinstance(images, Sequence):
+        group = list(images)
+    else:
+        group = [snapshot(image, max_pixels=max_pixels) for image in images]
     if not group:
         raise ValueError(f"expected at least one normal image{whose}, got none")
     return group
@@ -143,8 +188,8 @@ def _as_list(images: Iterable[Any], whose: str) -> list[Any]:
 
 def _collect(
     extractor: FeatureExtractor, groups: Mapping[str | None, Sequence[ImageLike]], *, progress: bool
-) -> tuple[Memory, list[Normal], dict[str, tuple[int, int]]]:
-    """The banks of every class, the normal images to judge them by, and fingerprint -> (H, W) of all images.
+) -> tuple[Memory, list[Normal], list[Source]]:
+    """The banks of every class, the normal images to judge them by, and all images.
 
     Raises:
         ImageError: an image cannot be used.
@@ -152,32 +197,32 @@ def _collect(
     config = extractor.config
     image_count = sum(len(group) for group in groups.values())
     wanted = min(image_count, max(_MAX_LEFT_OUT, images_needed(config.max_false_positive_rate)))
-    class_banks, normals = [], []
-    sizes: dict[str, tuple[int, int]] = {}
+    class_banks, normals, sources = [], [], []
     with progress_bar("fit", total=image_count, show=progress) as bar:
-        for class_index, group in enumerate(groups.values()):
+        for class_index, (class_name, group) in enumerate(groups.items()):
             share = -(-wanted * len(group) // image_count)  # rounded up
             left_out = set(np.linspace(0, len(group) - 1, share).round().astype(int))
             vectors, kept = [], []
             for index, image in enumerate(group):
-                upright = load_image(image)
+                upright = load_image(image, max_pixels=config.max_pixels)
                 image_hw = (upright.shape[0], upright.shape[1])
-                sizes[fingerprint(upright)] = image_hw
+                source = Source(image_name(image, index), class_name, fingerprint(upright), image_hw)
+                sources.append(source)
                 copies = rotated_and_flipped(upright, rotations=config.rotations, flips=config.flips)
                 features = _extract_each(extractor, copies)
                 vectors.append(_join_copies(features))
                 if len(group) == 1:
                     for variation in _variations(extractor, upright, copies):
-                        normals.append(Normal(variation, image_hw, LeftOut(class_index, {})))
+                        normals.append(Normal(source, variation, LeftOut(class_index, {})))
                 elif index in left_out:
                     alone = features[0].map(torch.clone)  # not a view into those of all copies
-                    kept.append((index, alone, image_hw))
+                    kept.append((index, source, alone))
                 bar.update()
             banks, rows = build_banks(vectors, coreset=config.coreset, progress=progress, neighbours=config.neighbours)
             class_banks.append(banks)
-            for index, single, image_hw in kept:
-                normals.append(Normal(single, image_hw, LeftOut(class_index, rows[index])))
-    return Memory(tuple(groups), tuple(class_banks)), normals, sizes
+            for index, source, single in kept:
+                normals.append(Normal(source, single, LeftOut(class_index, rows[index])))
+    return Memory(tuple(groups), tuple(class_banks)), normals, sources
 
 
 def _extract_each(extractor: FeatureExtractor, images: Sequence[np.ndarray]) -> list[Features]:
@@ -226,17 +271,27 @@ def _score(extractor: FeatureExtractor, fitted: Fitted, normal: Normal, maps: Ma
     device = next(iter(maps.values())).device
     class_index = torch.tensor([normal.left_out.class_index], device=device)
     combined = combine(maps, fitted, class_index)
-    heatmaps = separate_heatmaps(combined, [normal.image_hw], extractor.recipe.smoothing(extractor.config))
+    heatmaps = separate_heatmaps(combined, [normal.source.image_hw], extractor.recipe.smoothing(extractor.config))
     [score] = extractor.recipe.scores(heatmaps, maps, normal.features)
     return score
 
 
-def _warn_of_copies(maps: Sequence[Mapping[str, torch.Tensor]], *, has_copies: bool) -> None:
-    for image_maps in maps:
-        highest = max(float(cue_map.max()) for cue, cue_map in image_maps.items() if cue != TEXT)
-        if highest < _DUPLICATE_DISTANCE:
-            has_copies = True
-    if has_copies:
+def _kind(normal: Normal, maps: Mapping[str, torch.Tensor], repeats: Mapping[str, int]) -> str:
+    """See `NormalScore`; `repeats` has the number of images of each fingerprint."""
+    if not normal.left_out.rows:
+        return VARIATION
+    if repeats[normal.source.fingerprint] > 1 or _are_duplicate(maps):
+        return COPY
+    return IMAGE
+
+
+def _are_duplicate(maps: Mapping[str, torch.Tensor]) -> bool:
+    """Whether these are maps of an image, or a variation, that the banks hold already."""
+    return max(float(cue_map.max()) for cue, cue_map in maps.items() if cue != TEXT) < _DUPLICATE_DISTANCE
+
+
+def _warn_of_copies(maps: Sequence[Mapping[str, torch.Tensor]], *, has_repeats: bool) -> None:
+    if has_repeats or any(_are_duplicate(image_maps) for image_maps in maps):
         warnings.warn(
             "fit: a normal image looks just like another, or like its own variations, and the threshold may be too "
             "low: leave out copies and blank images",

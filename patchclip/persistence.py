@@ -4,7 +4,8 @@ Layout, format_version 2:
     metadata["patchclip"]   JSON: {"format": "detector", "format_version": 2, "sha256": of the content and the tensors,
                             "detector": {options; hash, generation and preprocessing ("input") of the backbone;
                             fingerprints of the cues ("descriptors"); classes and their levels; cue weights; threshold;
-                            fingerprints and size of the images}}
+                            scores of normal images, with their names or paths as given; fingerprints and size of the
+                            images}}
     tensors                 bank.<class index>.<bank name>, (N, D) float32
 
 Format_version 1 is the same without the sha256: a file of it that was damaged can load and give other results.
@@ -20,7 +21,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ from .recipes import RECIPES
 from .recipes.features import Features
 from .scoring.cues import fingerprints
 from .scoring.memory import Fitted, Memory
-from .threshold import SOURCES, Threshold
+from .threshold import NORMAL_KINDS, SOURCES, NormalScore, Threshold
 
 FORMAT_VERSION = 2
 
@@ -66,6 +67,7 @@ def save(
         "fingerprints": fitted.fingerprints if fitted else (),
         "image_hw": fitted.image_hw if fitted else None,
         "threshold": [threshold.value, threshold.source, threshold.guaranteed],
+        "normal_scores": [astuple(normal) for normal in threshold.normal_scores],
     }
     write_file(path, fitted.memory.tensors() if fitted else {}, content)
 
@@ -104,7 +106,8 @@ class SavedDetector:
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not is_number or not 0 <= value <= 1 or source not in SOURCES or not isinstance(guaranteed, bool):
             raise ValueError(f"a threshold of {[value, source, guaranteed]}")
-        return Threshold(float(value), source, guaranteed)
+        normal_scores = tuple(_checked_normal_score(*values) for values in self.content.get("normal_scores", ()))
+        return Threshold(float(value), source, guaranteed, normal_scores)
 
     def fitted(self, config: Config, device: torch.device) -> Fitted | None:
         """What was fitted; None for a detector without."""
@@ -286,6 +289,14 @@ def _are_classes(classes: Any) -> bool:
         return True
     are_names = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
     return are_names and 0 < len(set(classes)) == len(classes)
+
+
+def _checked_normal_score(name: Any, class_name: Any, score: Any, kind: Any, counts: Any) -> NormalScore:
+    are_names = isinstance(name, str) and (class_name is None or isinstance(class_name, str))
+    is_score = isinstance(score, float) and 0 <= score <= 1
+    if not are_names or not is_score or kind not in NORMAL_KINDS or not isinstance(counts, bool):
+        raise ValueError(f"a normal score of {[name, class_name, score, kind, counts]}")
+    return NormalScore(name, class_name, score, kind, counts)
 
 
 def _checked_size(image_hw: Any) -> tuple[int, int] | None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from operator import length_hint
 from typing import NoReturn
 
 from .errors import ImageError
+from .features import FeatureExtractor
 from .images.load import ImageLike, require_several, snapshot
 from .images.prefetch import SourceFailure, ordered_map, trim_memory
 from .images.prepare import Prepared
@@ -24,7 +26,7 @@ _MAX_BATCH_BYTES = 128 * 1024 * 1024
 
 
 def predict_stream(
-    prepare: Callable[[ImageLike], Prepared],
+    extractor: FeatureExtractor,
     predict_prepared: Callable[[Sequence[Prepared]], list[Result]],
     images: Iterable[ImageLike],
     *,
@@ -42,11 +44,11 @@ def predict_stream(
         raise ValueError(f"expected a batch size of at least 1, got {batch_size}")
     if errors not in ("raise", "return"):
         raise ValueError(f'expected errors="raise" or "return", got {errors!r}')
-    return _stream(prepare, predict_prepared, images, batch_size, progress, errors)
+    return _stream(extractor, predict_prepared, images, batch_size, progress, errors)
 
 
 def _stream(
-    prepare: Callable[[ImageLike], Prepared],
+    extractor: FeatureExtractor,
     predict_prepared: Callable[[Sequence[Prepared]], list[Result]],
     images: Iterable[ImageLike],
     batch_size: int,
@@ -55,13 +57,13 @@ def _stream(
 ) -> Iterator[Result | ImageError]:
     def try_prepare(image: ImageLike) -> Prepared | ImageError:
         try:
-            return prepare(image)
+            return extractor.prepare(image)
         except ImageError as error:
             return error
 
     prepared = ordered_map(
         try_prepare,
-        map(snapshot, images),
+        map(partial(snapshot, max_pixels=extractor.config.max_pixels), images),
         ahead=2 * batch_size,
         size_of=_bytes_of,
         max_bytes=_MAX_WAITING_BYTES,

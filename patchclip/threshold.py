@@ -1,10 +1,15 @@
-"""A threshold from the scores of normal images alone, and the warnings about how much it is worth."""
+"""A threshold from the scores of normal images alone, and the warnings about how much it is worth.
+
+An image among the normal ones whose score is far above the rest may show a defect: it is named in a warning, and left
+out of the threshold.
+"""
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Collection, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,12 +25,55 @@ _WINSOR_DEVIATIONS = 1.5
 #: rate of 5 % comes out as 4.1 to 6.5 %, and as 2.7 to 5.3 % where it is.
 _VARIANCE_KEPT = {"fit": 1.0, "calibrate": 0.7784655}
 
+#: In so many sets of good images one would count as unlike the rest, were the upper half of the log odds that of a
+#: normal distribution. Its tail is longer: it is up to 3 % after a fit (benchmarks/CHOICES.md).
+_UNLIKE_RATE = 0.005
+
+#: At most this share of the scores, the highest, can be unlike the rest; one in any case.
+_MOST_UNLIKE = 0.25
+
+#: At most this share, rounded up, is left out of a threshold: more may be a second kind of normal image.
+_MOST_LEFT_OUT = 0.1
+
+#: Classes of fewer images are judged together, on the scale that they share.
+_LEAST_CLASS = 6
+
+#: Log odds that differ less than this on average differ by rounding.
+_LEAST_DEVIATION = 0.02
+
+#: A warning names as many images.
+_MOST_NAMED = 5
+
 #: Before `fit` and `calibrate`, where the model brings no threshold.
 UNCALIBRATED_VALUE = 0.5
 
 
 #: Where a threshold can come from, see `Detector.threshold_source`.
 SOURCES = ("model", "uncalibrated", "fit", "calibrate", "user")
+
+
+#: Kinds of `NormalScore`.
+IMAGE, UNLIKE, COPY, VARIATION = NORMAL_KINDS = ("image", "unlike", "copy", "variation")
+
+
+@dataclass(frozen=True)
+class NormalScore:
+    """The score of a normal image against banks that were not made from it.
+
+    Attributes:
+        name: the path of the image, or "image 3", counted from 0 among the images of its class.
+        class_name: its class; None without classes.
+        score: in [0, 1].
+        kind: "image"; "unlike" where the score is far above the rest; "copy" where the banks hold the same image;
+            "variation" of an image that is alone in its class.
+        counts: whether the threshold comes from it.
+    """
+
+    name: str
+    class_name: str | None
+    score: float
+    kind: str = IMAGE
+    counts: bool = True
 
 
 @dataclass(frozen=True)
@@ -36,26 +84,13 @@ class Threshold:
         value: in [0, 1]; higher scores are anomalous.
         source: see `Detector.threshold_source`.
         guaranteed: whether its false-positive rate holds for new normal images of the same kind.
+        normal_scores: of the images of the last `fit` or `calibrate`.
     """
 
     value: float
     source: str
     guaranteed: bool = False
-
-
-@dataclass(frozen=True, eq=False)
-class NormalScores:
-    """Scores of normal images that the banks were not made from.
-
-    Attributes:
-        scores: (n,) in [0, 1].
-        image_count: of how many images they are; fewer than n where some are of variations of one image.
-        left_out: (n,) bool, whether each is of an image compared with the others; False for a variation.
-    """
-
-    scores: np.ndarray
-    image_count: int
-    left_out: np.ndarray
+    normal_scores: tuple[NormalScore, ...] = ()
 
 
 def images_needed(rate: float) -> int:
@@ -63,43 +98,110 @@ def images_needed(rate: float) -> int:
     return math.ceil(1 / rate - 1 - 1e-9)
 
 
-def fit_threshold(normals: NormalScores, rate: float, *, usual_spread: float | None) -> Threshold:
-    """From leave-one-out scores; warns where there are too few.
+def threshold_of(normals: Sequence[NormalScore], rate: float, source: str, *, usual_spread: float | None) -> Threshold:
+    """By `from_normal_scores`; warns of images that are unlike the rest, and where there are too few.
 
-    Variations of the only image of a class vary less than images do: they are left out where the other images suffice.
-    """
-    scores, image_count = normals.scores, normals.image_count
-    if normals.left_out.sum() >= images_needed(rate):
-        scores = scores[normals.left_out]
-    image_count = min(image_count, len(scores))
-    threshold = from_normal_scores(scores, rate, "fit", image_count=image_count, usual_spread=usual_spread)
-    _warn_of_extrapolation(threshold, image_count, len(scores), rate)
-    return threshold
-
-
-def calibrate_threshold(
-    images: Sequence[tuple[float, str]], fitted_images: Collection[str], rate: float, *, usual_spread: float | None
-) -> Threshold:
-    """From normal images that `fit` has not seen; warns where there are too few, or copies.
+    Images that are unlike the rest of their class (`unlike_the_rest`) are left out where they are a tenth of all at
+    most, and nothing is guaranteed then. Variations vary less than images do: they are left out where images suffice.
 
     Args:
-        images: score and fingerprint of each.
-        fitted_images: fingerprints of the images that `fit` has seen.
+        normals: of any kind but "unlike".
+        rate, source, usual_spread: see `from_normal_scores`.
     """
-    scores = [score for score, _ in images]
-    new_images = {fingerprint for _, fingerprint in images} - set(fitted_images)
-    copies = len(images) - len(new_images)
-    if copies:
-        warnings.warn(
-            f"calibrate: {copies} of {len(scores)} images are copies of each other or of those that fit has seen, "
-            "and the threshold may be too low: take new images",
-            stacklevel=4,
-        )
-    threshold = from_normal_scores(np.array(scores), rate, "calibrate", usual_spread=usual_spread)
-    _warn_of_extrapolation(threshold, len(scores), len(scores), rate)
-    if copies:
-        return replace(threshold, guaranteed=False)
-    return threshold
+    marked = _mark_unlike(normals, usual_spread)
+    images = [normal for normal in marked if normal.counts and normal.kind != VARIATION]
+    if len(images) >= images_needed(rate):
+        marked = [replace(normal, counts=False) if normal.kind == VARIATION else normal for normal in marked]
+    counted = [normal for normal in marked if normal.counts]
+    classes_of_one = {normal.class_name for normal in counted if normal.kind == VARIATION}
+    image_count = len(images) + len(classes_of_one)
+    scores = np.array([normal.score for normal in counted])
+    threshold = from_normal_scores(scores, rate, source, image_count=image_count, usual_spread=usual_spread)
+    _warn_of_unlike(marked, source)
+    _warn_of_extrapolation(threshold, image_count, len(scores), rate)
+    has_left_out = any(normal.kind == UNLIKE and not normal.counts for normal in marked)
+    guaranteed = threshold.guaranteed and not has_left_out
+    return replace(threshold, guaranteed=guaranteed, normal_scores=tuple(marked))
+
+
+def _mark_unlike(normals: Sequence[NormalScore], usual_spread: float | None) -> list[NormalScore]:
+    """The same with those that are unlike the rest as such; few of them do not count."""
+    indices = [index for index, normal in enumerate(normals) if normal.kind == IMAGE]
+    sizes = Counter(normals[index].class_name for index in indices)
+    groups = defaultdict(list)
+    for index in indices:
+        class_name = normals[index].class_name
+        is_small = sizes[class_name] < _LEAST_CLASS
+        groups[None if is_small else class_name].append(index)
+    unlike = []
+    for group in groups.values():
+        scores = [normals[index].score for index in group]
+        for position in unlike_the_rest(scores, _UNLIKE_RATE / len(groups), usual_spread=usual_spread):
+            unlike.append(group[position])
+    are_few = len(unlike) <= math.ceil(_MOST_LEFT_OUT * len(indices))
+    marked = list(normals)
+    for index in unlike:
+        marked[index] = replace(normals[index], kind=UNLIKE, counts=not are_few)
+    return marked
+
+
+def unlike_the_rest(scores: Sequence[float], rate: float, *, usual_spread: float | None) -> list[int]:
+    """Which scores of normal images are far above the others, by the generalized extreme Studentized deviate test
+    (Rosner, Technometrics 25, 1983).
+
+    The k highest are, where the lowest of them exceeds Student's upper prediction limit of the scores below: for the
+    largest such k up to a quarter of all. The limit is on the scale of log odds, from the median and from the deviation
+    of the upper half, since scores are skewed to the right.
+
+    Args:
+        scores: (n,) in [0, 1].
+        rate: how often a set has one where none is; for a normal distribution.
+        usual_spread: see `from_normal_scores`.
+
+    Returns:
+        Indices, the highest first; none of fewer than three scores.
+    """
+    from scipy.special import logit, stdtrit  # see from_normal_scores
+
+    order = np.argsort(scores)[::-1]
+    descending = logit(np.clip(scores, 1e-6, 1 - 1e-6))[order]
+    unlike_count = 0
+    for count in range(1, max(1, int(_MOST_UNLIKE * len(scores))) + 1):
+        rest = descending[count:]
+        if len(rest) < 2:
+            break
+        median = np.median(rest)
+        squares = float(np.square((rest - median).clip(min=0)).sum())
+        degrees = (len(rest) - 1) / 2  # half of the scores count
+        if usual_spread is not None:
+            squares += _PRIOR_SCORES * usual_spread**2
+            degrees += _PRIOR_SCORES
+        deviation = max(math.sqrt(squares / degrees), _LEAST_DEVIATION)
+        limit = stdtrit(degrees, 1 - rate / (len(rest) + 1)) * deviation * math.sqrt(1 + 1 / len(rest))
+        if descending[count - 1] - median > limit:
+            unlike_count = count
+    return order[:unlike_count].tolist()
+
+
+def _warn_of_unlike(normals: Sequence[NormalScore], source: str) -> None:
+    unlike = sorted((normal for normal in normals if normal.kind == UNLIKE), key=lambda normal: -normal.score)
+    if not unlike:
+        return
+    scores = [normal.score for normal in normals if normal.kind in (IMAGE, UNLIKE)]
+    described = []
+    for normal in unlike[:_MOST_NAMED]:
+        whose = "" if normal.class_name is None else f" of class {normal.class_name!r}"
+        described.append(f"{normal.name}{whose} with {normal.score:.4f}")
+    if len(unlike) > _MOST_NAMED:
+        described.append(f"{len(unlike) - _MOST_NAMED} more, see normal_scores_")
+    consequence = "left out of the threshold"
+    if unlike[0].counts:
+        consequence = "too many to be left out of the threshold, which may be too high"
+    warnings.warn(
+        f"{source}: unlike the rest of {len(scores)} normal images, whose median score is {np.median(scores):.4f}: "
+        f"{', '.join(described)}; {consequence}. Look at them, and {source} again without those that show a defect",
+        stacklevel=5,
+    )
 
 
 def _warn_of_extrapolation(threshold: Threshold, image_count: int, score_count: int, rate: float) -> None:

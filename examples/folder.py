@@ -13,8 +13,9 @@ import warnings
 from collections import Counter
 from pathlib import Path
 
-from patchclip import Detector, PatchclipError
+from patchclip import Detector, PatchclipError, Result
 from patchclip.datasets import images_in
+from patchclip.printable import allow_any_name_on_consoles, csv_cell, csv_encoding
 
 BOXES = "boxes left top right bottom"
 COLUMNS = ("image", "verdict", "score", "threshold", "threshold_source", "defect", BOXES, "fault")
@@ -58,7 +59,8 @@ def inspect(args: argparse.Namespace) -> Counter[str]:
         old.unlink()
     detector.save(args.out / "detector.safetensors")
     verdicts: Counter[str] = Counter()
-    with open(args.out / "verdicts.csv", "w", newline="", encoding="utf-8") as file:
+    encoding = csv_encoding([*(str(path) for path in paths), *detector.options["defects"]])
+    with open(args.out / "verdicts.csv", "w", newline="", encoding=encoding, buffering=1) as file:  # a line at once
         table = csv.writer(file)
         table.writerow(COLUMNS)
         for path, result in zip(paths, detector.predict_batch(paths, errors="return"), strict=True):
@@ -68,15 +70,25 @@ def inspect(args: argparse.Namespace) -> Counter[str]:
                 verdict = "anomalous" if result.is_anomalous else "normal"
                 boxes = "; ".join(" ".join(map(str, region.box_xyxy)) for region in result.regions)
                 values = [f"{result.score:.4f}", f"{result.threshold:.4f}", result.threshold_source]
-                values += [result.defect or "", boxes, ""]
-                if result.is_anomalous:
-                    result.overlay().save(args.out / "overlays" / f"{path.name}.overlay.png")
-            table.writerow([path.name, verdict, *values])
+                values += [result.defect or "", boxes, save_overlay(result, args.out / "overlays", path.name)]
+            table.writerow([csv_cell(value) for value in (path.name, verdict, *values)])
             verdicts[verdict] += 1
     return verdicts
 
 
+def save_overlay(result: Result, folder: Path, name: str) -> str:
+    """Of an anomalous image; what went wrong, or nothing: the name may be too long, and the run goes on."""
+    if not result.is_anomalous:
+        return ""
+    try:
+        result.overlay().save(folder / f"{name}.overlay.png")
+    except OSError as error:
+        return f"no overlay: {error}"
+    return ""
+
+
 def main() -> int:
+    allow_any_name_on_consoles()
     args = parse_arguments()
     warnings.showwarning = lambda message, *_: print(f"note: {message}", file=sys.stderr)
     try:

@@ -15,6 +15,7 @@ from PIL import Image
 
 from patchclip import Detector, PatchclipError
 from patchclip.datasets import images_in
+from patchclip.printable import allow_any_name_on_consoles
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -47,6 +48,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def main() -> int:
+    allow_any_name_on_consoles()
     args = parse_arguments()
     options = {"defects": args.defects} if args.defects else {}
     try:

@@ -29,8 +29,8 @@ class Detector:
     """Anomaly detector on the patch tokens of a CLIP: zero-shot from the start, few-shot after `fit`.
 
     Args:
-        model: "tiny" (embedded, nothing to download), any open_clip model with its own ViT tower, "hf-hub:org/name",
-            or "local-dir:folder".
+        model: "tiny" or "tiny-7" (embedded, nothing to download), any open_clip model with its own ViT tower,
+            "hf-hub:org/name", or "local-dir:folder".
         pretrained: an open_clip tag or the path of a checkpoint; None is the model's default tag
             (`encoders.loading.DEFAULT_TAGS`), never random weights. A checkpoint that was trained with QuickGELU, as
             OpenAI's were, takes the model's name that ends in "-quickgelu".

@@ -21,14 +21,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-if __name__ == "__main__":  # a script: import from the checkout, and nothing in this folder by its bare name
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
-
-from benchmarks import tables
-from benchmarks.environment import ROOT, one_line
+from accuracy import tables
+from environment import BENCHMARKS, one_line
 from patchclip.datasets import read_dataset
 
-RESULTS = ROOT / "benchmarks" / "RESULTS.md"
+RESULTS = BENCHMARKS / "RESULTS.md"
 
 _INTRO = """\
 # Results
@@ -45,7 +42,7 @@ dropped, was looked at on one of the sets.
 
 @dataclass(frozen=True)
 class Run:
-    """A section of RESULTS.md: its title, the arguments of run.py, and the interpreter it wants."""
+    """A section of RESULTS.md: its title, the arguments of run.py, and the interpreter that runs it."""
 
     name: str
     title: str
@@ -55,30 +52,22 @@ class Run:
 
 def planned(data: Path, *, course: Path, peer_python: str | None) -> list[Run]:
     """Every run of the record, in the order of the file."""
-    own = ("--methods", "dense", "winclip", "bank", "texture", "imagenet", "random-vit", "dense+bank")
-    lean = ("--methods", "dense", "texture", "imagenet", "random-vit", "dense+bank")
+    all_methods = ("--methods", "dense", "winclip", "bank", "texture", "imagenet", "random-vit", "dense+bank")
+    few_methods = ("--methods", "dense", "texture", "imagenet", "random-vit", "dense+bank")
+    three_seeds = ("--seeds", "3")
+    untimed = ("--latency", "0")
     runs = []
     for category in read_dataset(data):
         path = str(data / category.name)
-        shots = ("--shots", "0", "1", "4", "--seeds", "3")
-        timed = () if category.name == "magnetic_tile" else ("--latency", "0")
-        runs.append(Run(category.name, category.name, ("--data", path, *shots, *timed)))
+        latency = () if category.name == "magnetic_tile" else untimed
+        arguments = ("--data", path, "--shots", "0", "1", "4", *three_seeds, *latency)
+        runs.append(Run(category.name, category.name, arguments))
     for name in ("elpv", "textile"):
-        runs.append(
-            Run(
-                name,
-                name,
-                ("--dataset", name, *lean, "--limit", "100", "--shots", "0", "4", "--seeds", "3", "--latency", "0"),
-            )
-        )
-    runs.append(Run("synthetic", "The synthetic set", own))
-    runs.append(
-        Run(
-            "course",
-            "The course's layout, and its baselines",
-            ("--data", str(course), "--seeds", "3", "--latency", "0"),
-        )
-    )
+        sizes = ("--limit", "100", "--shots", "0", "4", *three_seeds)
+        runs.append(Run(name, name, ("--dataset", name, *few_methods, *sizes, *untimed)))
+    runs.append(Run("synthetic", "The synthetic set", all_methods))
+    course_arguments = ("--data", str(course), *three_seeds, *untimed)
+    runs.append(Run("course", "The course's layout, and its baselines", course_arguments))
     if peer_python is not None:
         tile = ("--data", str(data / "magnetic_tile"), "--shots", "4", "--seeds", "1")
         peers = ("--methods", "bank", "dense+bank", "winclip", "anomalib-patchcore", "anomalib-winclip")
@@ -120,35 +109,33 @@ def main(arguments: Sequence[str] | None = None) -> None:
     runs = planned(options.data, course=course, peer_python=options.peer_python)
     for run in [run for run in runs if options.only is None or run.name in options.only]:
         folder = options.out / run.name
-        command = [run.python, str(ROOT / "benchmarks" / "run.py"), *run.arguments, "--out", str(folder), "--resume"]
+        command = [run.python, str(BENCHMARKS / "run.py"), *run.arguments, "--out", str(folder), "--resume"]
         print(f"\n=== {run.title}: {shlex.join(command)}", flush=True)
         subprocess.run(command, check=True)
         sections.append(section(run, json.loads((folder / "metrics.json").read_text(encoding="utf-8"))))
     text = "\n\n".join([_INTRO.rstrip(), f"In all tables: {tables.LEGEND}", *sections]) + "\n"
-    for path, told in ((options.data, "path/to/sets"), (options.out, "runs/record")):
-        text = text.replace(str(path), told)
+    for path, shown in ((options.data, "path/to/sets"), (options.out, "runs/record")):
+        text = text.replace(str(path), shown)
     options.results.write_text(text, encoding="utf-8")
     print(f"written to {options.results}")
 
 
 def section(run: Run, content: Mapping[str, Any]) -> str:
     """One run as Markdown: the command, the machine, the tables, the remarks."""
+    command = shlex.join(["python", "benchmarks/run.py", *run.arguments])
+    blocks = [f"## {run.title}", f"```\n{command}\n```", one_line(content["environment"]) + "."]
     means = [row for row in content["summary"] if row["category"] == "mean"]
-    each = [row for row in content["summary"] if row not in means]
-    own = [tables.summary_table(means), _folded("By category", tables.summary_table(each))] if means else []
-    blocks = [
-        f"## {run.title}",
-        "```\n" + shlex.join(["python", "benchmarks/run.py", *run.arguments]) + "\n```",
-        one_line(content["environment"]) + ".",
-        *(own or [tables.summary_table(each)]),
-    ]
+    each = [row for row in content["summary"] if row["category"] != "mean"]
+    if means:
+        blocks += [tables.summary_table(means), _folded("By category", tables.summary_table(each))]
+    else:
+        blocks.append(tables.summary_table(each))
     if content["data"] and content["data"][0]["layout"] == "course":
         blocks.append(against_baselines(content["summary"]))
     if content["latency"]:
         latency = [tables.latency_table(content["latency"]), tables.parts_table(content["latency"])]
         blocks.append(_folded("Latency", "\n\n".join(filter(None, latency))))
-    if content["problems"]:
-        blocks.append("\n".join(f"- {problem}" for problem in content["problems"]))
+    blocks.append("\n".join(f"- {problem}" for problem in content["problems"]))
     return "\n\n".join(block for block in blocks if block)
 
 
@@ -164,10 +151,10 @@ def against_baselines(summary: Sequence[Mapping[str, Any]]) -> str:
     if "dense+bank" not in accuracy or not baselines:
         return ""
     best = max(baselines, key=lambda name: accuracy[name]["mean"])
-    own, other = accuracy["dense+bank"]["mean"], accuracy[best]["mean"]
+    ours, theirs = accuracy["dense+bank"]["mean"], accuracy[best]["mean"]
     return (
-        f"`dense+bank` has {100 * own:.1f} % accuracy at its own threshold, {100 * (own - other):+.1f} points against "
-        f"the better baseline ({best}, {100 * other:.1f} %)."
+        f"`dense+bank` has {100 * ours:.1f} % accuracy at its own threshold, {100 * (ours - theirs):+.1f} points "
+        f"against the better baseline ({best}, {100 * theirs:.1f} %)."
     )
 
 

@@ -9,13 +9,8 @@ python benchmarks/thresholds.py --rate 0.01 --shots 16 --classes 1 --products 40
 from __future__ import annotations
 
 import argparse
-import sys
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
-
-if __name__ == "__main__":  # a script: import from the checkout, and nothing in this folder by its bare name
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import numpy as np
 from tqdm import tqdm
@@ -27,14 +22,16 @@ _SEED = 52_000
 _SIDE = 256
 
 
-def product_images(number: int, normal: int, defective: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Normal and defective images of a product, (256, 256, 3) uint8."""
-    rng = np.random.default_rng([_SEED, number])
-    surface = sample_surface(rng, [HELD_OUT[number % len(HELD_OUT)]])
-    normals = [surface.photograph(surface.render(k, (_SIDE, _SIDE)), k) for k in range(normal)]
-    defects = [
-        sample_defective(surface, normal + k, rng, size_hw=(_SIDE, _SIDE), held_out=True)[0] for k in range(defective)
-    ]
+def product_images(product: int, normal: int, defective: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """So many normal and defective images of a product, (256, 256, 3) uint8."""
+    rng = np.random.default_rng([_SEED, product])
+    surface = sample_surface(rng, [HELD_OUT[product % len(HELD_OUT)]])
+    size_hw = (_SIDE, _SIDE)
+    normals = [surface.photograph(surface.render(index, size_hw), index) for index in range(normal)]
+    defects = []
+    for index in range(normal, normal + defective):
+        image, *_ = sample_defective(surface, index, rng, size_hw=size_hw, held_out=True)
+        defects.append(image)
     return normals, defects
 
 
@@ -50,22 +47,20 @@ def shares_above(
     """
     shares = []
     for start in tqdm(range(0, len(made) - classes + 1, classes), f"{shots} shots", disable=None, leave=False):
-        together = made[start : start + classes]
-        groups = {str(k): normals[:shots] for k, (normals, _) in enumerate(together)}
+        products = made[start : start + classes]
+        references = {str(k): normals[:shots] for k, (normals, _) in enumerate(products)}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that few images fix no rate is what is measured here
-            detector.fit(groups if classes > 1 else groups["0"], progress=False)
-        tests = (
-            [image for normals, _ in together for image in normals[-new:]],
-            [image for _, defects in together for image in defects],
-        )
-        shares.append(
-            [
-                np.mean([result.is_anomalous for result in detector.predict_batch(part, progress=False)])
-                for part in tests
-            ]
-        )
+            detector.fit(references if classes > 1 else references["0"], progress=False)
+        new_normals = [image for normals, _ in products for image in normals[-new:]]
+        defects = [image for _, images in products for image in images]
+        shares.append([_share_above(detector, new_normals), _share_above(detector, defects)])
     return np.array(shares)
+
+
+def _share_above(detector: Detector, images: Sequence[np.ndarray]) -> float:
+    results = detector.predict_batch(images, progress=False)
+    return float(np.mean([result.is_anomalous for result in results]))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -78,20 +73,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--images", type=int, default=20, help="new ones of either sort (default %(default)s)")
     options = parser.parse_args(arguments)
     detector, new = Detector(max_false_positive_rate=options.rate), options.images
-    made = [
-        product_images(number, max(options.shots) + new, new)
-        for number in tqdm(range(options.products), "images", disable=None, leave=False)
-    ]
+    made = []
+    for product in tqdm(range(options.products), "images", disable=None, leave=False):
+        made.append(product_images(product, max(options.shots) + new, new))
     print("classes  shots  normal above  in the worst tenth  defective above  balanced accuracy")
     for classes in options.classes:
         for shots in options.shots:
             shares = shares_above(detector, made, shots, classes, new)
             normal, defective = shares.mean(0)
             worst = np.quantile(shares[:, 0], 0.9, method="higher")
-            print(
-                f"{classes:7}  {shots:5}  {normal:12.1%}  {worst:10.0%} or more  {defective:15.1%}  "
-                f"{(1 - normal + defective) / 2:17.3f}"
-            )
+            balanced = (1 - normal + defective) / 2
+            print(f"{classes:7}  {shots:5}  {normal:12.1%}  {worst:10.0%} or more  {defective:15.1%}  {balanced:17.3f}")
 
 
 if __name__ == "__main__":

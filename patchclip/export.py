@@ -38,7 +38,7 @@ from .scoring.memory import Fitted, Memory
 from .threshold import Threshold
 
 #: A protobuf file holds no more.
-_MAX_FILE_BYTES = 2**31 - 2**24
+MAX_FILE_BYTES = 2**31 - 2**24
 
 _OPSET = 18
 
@@ -112,7 +112,9 @@ class ExportedDetector(nn.Module):
         """(B, 3, h, w) in [0, 1] -> heatmap (B, H, W), score (B,), and class_index (B,) when fitted with classes."""
         config = self.extractor.config
         descriptors = dict(self.descriptors.items())
-        features = dense.encode(self.backbone, image, config, states=self.states, descriptors=descriptors)
+        features = dense.extract(
+            self.backbone, image, config, states=self.states, descriptors=descriptors, in_one_pass=True
+        )
         maps, class_index = cue_maps(self.extractor, features, self.fitted)
         combined = combine(maps, self.fitted, class_index)
         heatmap = to_heatmaps(combined, self.heatmap_hw, dense.smoothing(config))
@@ -166,9 +168,12 @@ def _calibration_inputs(images: Sequence[ImageLike], size_hw: tuple[int, int], i
     return inputs
 
 
-def _check_file_size(module: nn.Module) -> None:
-    stored = sum(tensor.numel() * tensor.element_size() for tensor in (*module.parameters(), *module.buffers()))
-    if stored > _MAX_FILE_BYTES:
+def _check_file_size(module: ExportedDetector) -> None:
+    tensors = [*module.parameters(), *module.buffers()]
+    if module.fitted is not None:
+        tensors += module.fitted.memory.tensors().values()
+    stored = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    if stored > MAX_FILE_BYTES:
         raise ValueError(
             f"the file would have {stored / 2**30:.1f} GiB and one ONNX file holds 2: fit with a smaller coreset"
         )

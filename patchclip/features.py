@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -15,11 +15,14 @@ from .encoders.clip import Backbone
 from .encoders.loading import load_model
 from .encoders.text import TextTower, encode_defects, encode_states
 from .forking import survive_fork
-from .images.load import ImageLike, load_image
-from .images.prepare import Plan, Prepared, resize, to_rgb
-from .recipes import RECIPES
-from .recipes.features import Features
+from .images.load import ImageLike, describe, load_image
+from .images.prepare import Plan, Prepared, cut_tiles, join_tiles, resize, to_rgb
+from .recipes import RECIPES, Recipe
+from .recipes.features import Features, concatenate
 from .scoring.cues import TEXT, bank_cues
+
+#: Images, or tiles of one, that go through the network at once.
+_CHUNK = 32
 
 #: Side of the image that the widths of vectors are found by.
 _EXAMPLE_SIDE = 16
@@ -29,16 +32,20 @@ class FeatureExtractor:
     """A backbone with the options of a detector.
 
     Attributes:
-        backbone, config: as given. recipe: the module of the recipe in use.
+        backbone, config: as given.
     """
 
     def __init__(self, backbone: Backbone, config: Config):
         survive_fork()
         self.backbone = backbone
         self.config = config
-        self.recipe = RECIPES[config.recipe]
         if TEXT not in config.cues and not config.defects:
             backbone.model.drop_text_tower()
+
+    @property
+    def recipe(self) -> Recipe:
+        """The functions of the recipe in use; not kept, since a module cannot be pickled."""
+        return RECIPES[self.config.recipe]
 
     @cached_property
     def states(self) -> torch.Tensor:
@@ -74,8 +81,10 @@ class FeatureExtractor:
         return Prepared(upright, pixels, tiles_hw)
 
     def check(self, prepared: Sequence[Prepared]) -> None:
-        """Raise ValueError for an image that was prepared for another model or other options."""
+        """Raise ValueError for an image that was not prepared, or for another model or other options."""
         for image in prepared:
+            if not isinstance(image, Prepared):
+                raise ValueError(f"expected images by Detector.prepare, got {describe(image)}: prepare each of them")
             plan = self.plan(image.image_hw)
             if image.plan != plan:
                 raise ValueError(
@@ -103,23 +112,20 @@ class FeatureExtractor:
         """
         states = self.states if with_text else None
         descriptors = self.descriptors if with_banks else {}
+        run = partial(self.recipe.extract, self.backbone, config=self.config, states=states, descriptors=descriptors)
         by_plan: dict[Plan, list[int]] = defaultdict(list)
         for index, image in enumerate(prepared):
             by_plan[image.plan].append(index)
         batches = []
-        for plan, indices in by_plan.items():
-            is_tiled = plan.tiles_hw != (1, 1)
-            at_once = 1 if is_tiled else len(indices)  # the tiles of one image are many already
+        for (_, tiles_hw), indices in by_plan.items():
+            is_tiled = tiles_hw != (1, 1)
+            at_once = 1 if is_tiled else _CHUNK  # the tiles of one image are many already
             for start in range(0, len(indices), at_once):
                 batch = indices[start : start + at_once]
                 rgb = to_rgb([prepared[index].pixels for index in batch], self.backbone.device)
-                features = self.recipe.extract(
-                    self.backbone,
-                    rgb,
-                    self.config,
-                    tiles_hw=plan.tiles_hw,
-                    states=states,
-                    descriptors=descriptors,
-                )
+                tiles = cut_tiles(rgb, tiles_hw)
+                features = concatenate([run(chunk) for chunk in tiles.split(_CHUNK)])
+                if is_tiled:
+                    features = features.map(partial(join_tiles, tiles_hw=tiles_hw))
                 batches.append((batch, features))
         return batches

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +15,12 @@ import torch
 from safetensors.torch import save_file
 
 from patchclip import Detector
+from patchclip.config import Config
+from patchclip.features import FeatureExtractor
 from patchclip.synthetic import Surface, sample_defective, sample_surface
+
+#: For tests that fit on fewer images than a false-positive rate needs, where that is not the point.
+FEW = pytest.mark.filterwarnings("ignore:.*extrapolation")
 
 MODEL_CFG = {
     "embed_dim": 24,
@@ -32,7 +40,7 @@ def random_clip(seed: int, **vision: object) -> open_clip.CLIP:
     return clip.eval()
 
 
-def write_local_dir(clip: open_clip.CLIP, folder: Path, **about: object) -> Path:
+def write_local_dir(clip: open_clip.CLIP, folder: Path, **defaults: object) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     save_file(
         {name: tensor.contiguous() for name, tensor in clip.state_dict().items()},
@@ -47,9 +55,21 @@ def write_local_dir(clip: open_clip.CLIP, folder: Path, **about: object) -> Path
         "patch_size": visual.patch_size[0],
     }
     preprocess = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.25, 0.3], "interpolation": "bicubic"}
-    config = {"model_cfg": {**MODEL_CFG, "vision_cfg": vision}, "preprocess_cfg": preprocess, "patchclip": about}
+    config = {"model_cfg": {**MODEL_CFG, "vision_cfg": vision}, "preprocess_cfg": preprocess, "patchclip": defaults}
     (folder / "open_clip_config.json").write_text(json.dumps(config))
     return folder
+
+
+def fit_quietly(detector: Detector, images: Sequence[np.ndarray] | Mapping[str, Sequence[np.ndarray]]) -> Detector:
+    """`detector.fit` without its warnings about few images."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return detector.fit(images, progress=False)
+
+
+def make_extractor(detector: Detector) -> FeatureExtractor:
+    """A second extractor with the backbone and the options of a detector."""
+    return FeatureExtractor(detector.backbone, Config(**detector.options))
 
 
 @pytest.fixture(scope="session")
@@ -80,3 +100,27 @@ def defective(surface: Surface) -> tuple[np.ndarray, np.ndarray]:
 def tiny() -> Detector:
     """The embedded model, zero-shot, in float32; tests do not change it."""
     return Detector(precision="fp32")
+
+
+@pytest.fixture(scope="session")
+def local(local_model: str) -> Detector:
+    """The small random CLIP, zero-shot, in float32; tests do not change it."""
+    return Detector(local_model, precision="fp32")
+
+
+@pytest.fixture
+def detector(local: Detector) -> Detector:
+    """As `local`, with a fitted state and a threshold of its own: a test may fit, calibrate and set it."""
+    return copy.copy(local)
+
+
+@pytest.fixture(scope="session")
+def fitted(local: Detector, normals: list[np.ndarray]) -> Detector:
+    """The small random CLIP, fitted with the first three normal images; tests do not change it."""
+    return fit_quietly(copy.copy(local), normals[:3])
+
+
+@pytest.fixture(scope="session")
+def fitted_tiny(tiny: Detector, normals: list[np.ndarray]) -> Detector:
+    """The embedded model, fitted with the first three normal images; tests do not change it."""
+    return fit_quietly(copy.copy(tiny), normals[:3])

@@ -7,130 +7,143 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
-import onnxruntime
 import pytest
+import torch
+from exported import assert_agree, prepared_pixels, run
 from PIL import Image
 
-from patchclip import Detector, MissingDependencyError
-from patchclip.export import _DenseModule
+from patchclip import Detector, ImageError, MissingDependencyError
 from patchclip.synthetic import Surface, sample_surface
 
 ROOT = Path(__file__).parents[1]
-FEW = pytest.mark.filterwarnings("ignore:fit.*extrapolation:UserWarning")
 
 
-def as_input(images: list[np.ndarray]) -> np.ndarray:
-    """(H, W, 3) uint8 each -> (B, 3, H, W) float32 in [0, 1]."""
-    return np.stack(images).transpose(0, 3, 1, 2).astype(np.float32) / 255
+class Fitted(NamedTuple):
+    """A detector on the embedded model, twenty new images of which the seventh has a black square, and its files."""
+
+    detector: Detector
+    images: list[np.ndarray]
+    whole: Path
+    int8: Path
 
 
-def run(path: Path, images: list[np.ndarray]) -> list[np.ndarray]:
-    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, {"image": as_input(images)})
-
-
-def assert_agree(detector: Detector, path: Path, images: list[np.ndarray]) -> None:
-    heatmaps, scores = run(path, images)[:2]
-    results = list(detector.predict_batch(images, progress=False))
-    assert heatmaps.shape == (len(images), *results[0].heatmap.shape)
-    assert heatmaps.dtype == np.float32
-    np.testing.assert_allclose(heatmaps, np.stack([result.heatmap for result in results]), atol=1e-3, rtol=0)
-    np.testing.assert_allclose(scores, [result.score for result in results], atol=1e-3, rtol=0)
-
-
-@FEW
-def test_the_embedded_model_on_twenty_images(surface: Surface, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def fitted_tiny(surface: Surface, tmp_path_factory: pytest.TempPathFactory) -> Fitted:
+    """Both files are of one trace, which takes longest by far."""
     images = [surface.photograph(surface.render(seed, (224, 224)), seed) for seed in range(24)]
     images[10][50:90, 60:100] = 0
-    detector = Detector(precision="fp32").fit(images[:4])
-    detector.export(tmp_path / "detector.onnx")
-    assert_agree(detector, tmp_path / "detector.onnx", images[4:])
-    _, scores = run(tmp_path / "detector.onnx", images[4:])
-    assert scores.argmax() == 6  # the one with a black square
-    photo = tmp_path / "photo.png"
-    Image.fromarray(images[10]).resize((300, 300)).save(photo)
-    code = re.search(
-        r"```python\n(import numpy as np\nimport onnxruntime\n.*?)```", (ROOT / "README.md").read_text(), re.S
-    )[1]
-    found: dict[str, np.ndarray] = {}
-    exec(code.replace("bottle.onnx", str(tmp_path / "detector.onnx")).replace("photo.jpg", str(photo)), found)
-    assert found["score"] == pytest.approx([detector.predict(photo).score], abs=0.01)
+    detector = Detector(precision="fp32")
+    with pytest.warns(UserWarning, match="extrapolation"):
+        detector.fit(images[:4])
+    folder = tmp_path_factory.mktemp("fitted")
+    trace, programs = torch.onnx.export, []
+
+    def trace_once(*arguments: Any, **options: Any) -> Any:
+        if not programs:
+            programs.append(trace(*arguments, **options))
+        return programs[0]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.onnx, "export", trace_once)
+        detector.export(folder / "float.onnx")
+        detector.export(folder / "int8.onnx", int8_images=images[:4])
+    assert sorted(path.name for path in folder.iterdir()) == ["float.onnx", "int8.onnx"]
+    return Fitted(detector, images[4:], folder / "float.onnx", folder / "int8.onnx")
 
 
-def test_zero_shot_and_any_batch(local_model: str, tmp_path: Path) -> None:
-    detector = Detector(local_model, precision="fp32", smoothing=0.0)
-    detector.export(tmp_path / "detector.onnx")
-    images = list(np.random.default_rng(0).integers(0, 256, (5, 64, 64, 3), np.uint8))
-    for count in (1, 2, 5):
-        assert_agree(detector, tmp_path / "detector.onnx", images[:count])
-
-
-@FEW
-def test_classes(normals: list[np.ndarray], tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def two_classes(normals: list[np.ndarray]) -> dict[str, list[np.ndarray]]:
     other = sample_surface(np.random.default_rng(8), ["dots"])
-    dots = [other.photograph(other.render(seed, (64, 64)), seed) for seed in range(3)]
-    fabric = [np.ascontiguousarray(image[:64, :64]) for image in normals[:3]]
-    detector = Detector(image_size=64, precision="fp32", cues=("tokens", "texture", "imagenet"), dense_attention="vv")
-    detector.fit({"fabric": fabric[:2], "dots": dots[:2]})
-    path = tmp_path / "detector.onnx"
-    detector.save(tmp_path / "detector.safetensors")
-    loaded = Detector.load(tmp_path / "detector.safetensors")  # its banks are in the order of the file
-    assert _DenseModule(loaded, (64, 64), (64, 64)).names == ("tokens", "texture", "imagenet")
-    loaded.export(path)
-    images = [*fabric, *dots]
-    assert_agree(detector, path, images)
-    names = [result.class_name for result in detector.predict_batch(images, progress=False)]
-    found = run(path, images)[2]
-    assert [detector.classes_[index] for index in found] == names
-    assert set(names) == {"fabric", "dots"}
+    dots = [other.photograph(other.render(seed, (96, 128)), seed) for seed in range(3)]
+    return {"fabric": normals[:3], "dots": dots}
 
 
-@FEW
-def test_the_size_of_the_fitted_images_is_exported(local_model: str, normals: list[np.ndarray], tmp_path: Path) -> None:
-    detector = Detector(local_model, precision="fp32").fit(normals[:3])
-    detector.save(tmp_path / "detector.safetensors")
-    Detector.load(tmp_path / "detector.safetensors").export(tmp_path / "detector.onnx")
-    small = [detector._extractor.resized(image) for image in normals[3:5]]
-    expected = np.stack([detector.predict(image).heatmap for image in normals[3:5]])
-    np.testing.assert_allclose(run(tmp_path / "detector.onnx", small)[0], expected, atol=1e-3, rtol=0)
-    detector.fit([normals[0], normals[1][:50]])
-    with pytest.warns(UserWarning, match=r"64 x 64.*several sizes.*pass image_hw"):
-        detector.export(tmp_path / "detector.onnx")
-
-
-def test_images_of_a_size_of_their_own(local_model: str, normals: list[np.ndarray], tmp_path: Path) -> None:
-    detector = Detector(local_model, precision="fp32")
-    path = tmp_path / "detector.onnx"
-    detector.export(path, image_hw=(96, 128))
-    small = [detector._extractor.resized(image) for image in normals[:2]]
-    assert small[0].shape == (48, 80, 3)  # three by five patches for four by four
-    heatmaps, _ = run(path, small)
-    expected = np.stack([detector.predict(image).heatmap for image in normals[:2]])
-    assert heatmaps.shape == expected.shape == (2, 96, 128)
-    np.testing.assert_allclose(heatmaps, expected, atol=1e-3, rtol=0)
-
-
-def test_runs_without_torch_and_says_what_it_is(local_model: str, tmp_path: Path) -> None:
-    detector = Detector(local_model, precision="fp32")
+@pytest.fixture(scope="module")
+def local_file(
+    local_model: str, two_classes: dict[str, list[np.ndarray]], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Detector, Path]:
+    """A detector on the small random CLIP, fitted with two classes, saved and loaded, and its exported file."""
+    cues = ("imagenet", "texture", "tokens")
+    detector = Detector(local_model, cues=cues, dense_attention="vv", precision="fp32")
+    with pytest.warns(UserWarning, match="extrapolation"):
+        detector.fit({name: images[:2] for name, images in two_classes.items()})
     detector.threshold = 0.25
-    path = tmp_path / "detector.onnx"
-    detector.export(path)
+    folder = tmp_path_factory.mktemp("local")
+    detector.save(folder / "detector.safetensors")
+    loaded = Detector.load(folder / "detector.safetensors")  # its banks are in the order of the file
+    loaded.export(folder / "detector.onnx")  # for the size of the images it was fitted with
+    assert sorted(path.name for path in folder.iterdir()) == ["detector.onnx", "detector.safetensors"]
+    return loaded, folder / "detector.onnx"
+
+
+def test_the_embedded_model_on_twenty_images(fitted_tiny: Fitted) -> None:
+    outputs = run(fitted_tiny.whole, fitted_tiny.images)
+    assert_agree(fitted_tiny.detector, outputs, fitted_tiny.images)
+    assert outputs[1].argmax() == 6
+
+
+def test_the_readmes_use_of_the_file(fitted_tiny: Fitted, tmp_path: Path) -> None:
+    photo = tmp_path / "photo.png"
+    Image.fromarray(fitted_tiny.images[6]).resize((300, 300)).save(photo)
+    readme = (ROOT / "README.md").read_text()
+    code = re.search(r"```python\n(import numpy as np\nimport onnxruntime\n.*?)```", readme, re.S)[1]
+    found: dict[str, np.ndarray] = {}
+    exec(code.replace("bottle.onnx", str(fitted_tiny.whole)).replace("photo.jpg", str(photo)), found)
+    assert found["score"] == pytest.approx([fitted_tiny.detector.predict(photo).score], abs=0.01)
+
+
+def test_int8_keeps_the_order(fitted_tiny: Fitted) -> None:
+    images = [image.copy() for image in fitted_tiny.images[7:15]]
+    for image in images[4:]:
+        image[50:90, 60:100] = 0
+    assert fitted_tiny.int8.stat().st_size < 0.6 * fitted_tiny.whole.stat().st_size
+    whole, small = (run(path, images)[1] for path in (fitted_tiny.whole, fitted_tiny.int8))
+    assert 0 < np.abs(whole - small).max() < 0.1
+    assert small[4:].min() > small[:4].max()
+
+
+@pytest.mark.parametrize("count", [1, 2, 6])
+def test_any_batch_of_several_classes(
+    count: int, local_file: tuple[Detector, Path], two_classes: dict[str, list[np.ndarray]]
+) -> None:
+    detector, path = local_file
+    images = [image for group in two_classes.values() for image in group][-count:]
+    outputs = run(path, prepared_pixels(detector, images))
+    assert outputs[0].shape == (count, 96, 128)
+    assert outputs[2].dtype == np.int64
+    assert_agree(detector, outputs, images)
+    if count == 6:
+        assert set(outputs[2].tolist()) == {0, 1}
+
+
+def test_it_runs_without_torch_and_says_what_it_is(local_file: tuple[Detector, Path]) -> None:
+    detector, path = local_file
     code = f"""
-import json, sys
+import sys
 import numpy, onnxruntime
 session = onnxruntime.InferenceSession({str(path)!r}, providers=["CPUExecutionProvider"])
-heatmap, score = session.run(None, {{"image": numpy.zeros((1, 3, 64, 64), numpy.float32)}})
-assert heatmap.shape == (1, 64, 64) and score[0] == heatmap.max()
+pixels = numpy.zeros((1, 3, 48, 80), numpy.float32)
+heatmap, score, class_index = session.run(["heatmap", "score", "class_index"], {{"image": pixels}})
+assert heatmap.shape == (1, 96, 128) and score[0] == heatmap.max() and class_index.shape == (1,)
 assert "torch" not in sys.modules
 print(session.get_modelmeta().custom_metadata_map["patchclip"])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    about = json.loads(done.stdout)
-    assert about["threshold"] == 0.25
-    assert about["threshold_source"] == "user"
-    assert about["input"]["size_hw"] == about["heatmap_hw"] == [64, 64]
-    assert list(tmp_path.iterdir()) == [path]
+    entries = json.loads(done.stdout)
+    assert (entries["format"], entries["format_version"]) == ("onnx", 1)
+    assert (entries["threshold"], entries["threshold_source"]) == (0.25, "user")
+    assert entries["threshold_guaranteed"] is False
+    assert (entries["input"]["size_hw"], entries["heatmap_hw"]) == ([48, 80], [96, 128])
+    assert (entries["input"]["name"], entries["input"]["interpolation"]) == ("image", "bicubic")
+    assert entries["model"] == detector.options["model"]
+    assert entries["object_name"] == "surface"
+    assert entries["weights_sha256"] == detector.backbone.model.weights_sha256
+    assert entries["classes"] == ["fabric", "dots"]
+    assert entries["class_levels"] == pytest.approx(list(detector.levels_))
+    assert entries["cue_weights"] == pytest.approx(detector.weights_)
 
 
 @pytest.mark.parametrize(
@@ -145,39 +158,28 @@ print(session.get_modelmeta().custom_metadata_map["patchclip"])
     ],
 )
 def test_what_cannot_be_exported(
-    options: dict, image_hw: tuple[int, int] | None, message: str, local_model: str, tmp_path: Path
+    options: dict[str, Any], image_hw: Any, message: str, local_model: str, tmp_path: Path
 ) -> None:
     with pytest.raises(ValueError, match=message):
         Detector(local_model, **options).export(tmp_path / "detector.onnx", image_hw=image_hw)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_onnxscript(local_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "onnxscript", None)
+@pytest.mark.parametrize("missing", ["onnx", "onnxscript"])
+def test_without_onnx(missing: str, local_file: tuple[Detector, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(MissingDependencyError, match=r"patchclip\[onnx\]"):
-        Detector(local_model).export(tmp_path / "detector.onnx")
+        local_file[0].export("detector.onnx")
 
 
-def test_too_large_for_one_file(local_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("patchclip.export._LARGEST_FILE_BYTES", 1000)
-    with pytest.raises(ValueError, match="coreset"):
-        Detector(local_model).export(tmp_path / "detector.onnx")
-
-
-@FEW
-def test_int8_keeps_the_order(surface: Surface, tmp_path: Path) -> None:
-    images = [surface.photograph(surface.render(seed, (224, 224)), seed) for seed in range(12)]
-    for image in images[8:]:
-        image[50:90, 60:100] = 0
-    detector = Detector(precision="fp32").fit(images[:4])
-    detector.export(tmp_path / "float.onnx")
-    detector.export(tmp_path / "int8.onnx", int8_images=images[:4])
-    assert (tmp_path / "int8.onnx").stat().st_size < 0.6 * (tmp_path / "float.onnx").stat().st_size
-    whole, small = (run(tmp_path / f"{kind}.onnx", images)[1] for kind in ("float", "int8"))
-    assert np.abs(whole - small).max() < 0.1
-    assert small[8:].min() > small[4:8].max()
-    assert [path.name for path in sorted(tmp_path.iterdir())] == ["float.onnx", "int8.onnx"]
+def test_images_for_int8(local_file: tuple[Detector, Path], normals: list[np.ndarray], tmp_path: Path) -> None:
+    detector, path = local_file[0], tmp_path / "detector.onnx"
     with pytest.raises(ValueError, match="at least one image"):
-        detector.export(tmp_path / "int8.onnx", int8_images=[])
+        detector.export(path, int8_images=[])
     with pytest.raises(ValueError, match="put it into a list"):
-        detector.export(tmp_path / "int8.onnx", int8_images=images[0])
+        detector.export(path, int8_images=normals[0])
+    with pytest.raises(ImageError, match="absent"):
+        detector.export(path, int8_images=["absent.png"])
+    with pytest.raises(FileNotFoundError, match="no-folder does not exist"):
+        detector.export(tmp_path / "no-folder" / "detector.onnx")
+    assert list(tmp_path.iterdir()) == []

@@ -23,6 +23,9 @@ from .model import LoadedModel
 DENSE_ATTENTIONS = ("qk", "qq", "kk", "vv")
 _PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
+#: open_clip's ordinary block, whose parts can be run one by one; its subclasses may compute something else.
+StandardBlock = open_clip.transformer.ResidualAttentionBlock
+
 #: Window sequences that go through the transformer at once.
 _WINDOW_CHUNK = 256
 
@@ -125,7 +128,7 @@ def _run_block(
         The ordinary output `block(x)`, (B, 1 + N, D) or (B, 1, D), and self-self attended patches (B, N, D) or None.
     """
     rows = slice(0, 1) if cls_only else slice(None)
-    if not has_standard_blocks(block):
+    if type(block) is not StandardBlock:
         if sequences is not None:
             x = x[:, sequences].flatten(0, 1)
         dtype = next(block.parameters()).dtype
@@ -147,11 +150,6 @@ def _run_block(
     x = x[:, rows] + block.ls_1(attention.out_proj(attended.transpose(1, 2).flatten(2)))
     x = x + block.ls_2(block.mlp(block.ln_2(x).to(dtype)))
     return x, dense
-
-
-def has_standard_blocks(block: nn.Module) -> bool:
-    """Whether a transformer block is open_clip's ordinary one, whose parts can be run one by one."""
-    return type(block) is open_clip.transformer.ResidualAttentionBlock
 
 
 def _run_windows(visual: Any, x: torch.Tensor, sequences: torch.Tensor) -> torch.Tensor:
@@ -220,7 +218,7 @@ class Backbone(nn.Module):
         self.dtype = _PRECISIONS[self.precision]
         visual: Any = model.clip.visual
         blocks = visual.transformer.resblocks
-        standard = has_standard_blocks(blocks[-1])
+        standard = type(blocks[-1]) is StandardBlock
         if not standard and dense_attention not in (None, "qk"):
             raise ValueError(
                 f"{model.name!r} has blocks of its own kind: dense_attention={dense_attention!r} is not for it"

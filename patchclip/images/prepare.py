@@ -104,3 +104,18 @@ def to_rgb(images: Sequence[np.ndarray], device: torch.device) -> torch.Tensor:
     """B images (h, w, 3) uint8 of one size -> (B, 3, h, w) float32 in [0, 1]."""
     stacked = torch.from_numpy(np.stack(images)).to(device)
     return stacked.permute(0, 3, 1, 2).float() / 255
+
+
+def cut_tiles(rgb: torch.Tensor, tiles_hw: tuple[int, int]) -> torch.Tensor:
+    """(B, 3, h, w) -> (B * tiles, 3, h / rows, w / columns), the tiles of an image row by row."""
+    rows, columns = tiles_hw
+    batch, channels, height, width = rgb.shape
+    tiles = rgb.view(batch, channels, rows, height // rows, columns, width // columns)
+    return tiles.permute(0, 2, 4, 1, 3, 5).flatten(0, 2)
+
+
+def join_tiles(tiles: torch.Tensor, tiles_hw: tuple[int, int]) -> torch.Tensor:
+    """(B * tiles, gh, gw, ...) -> (B, rows * gh, columns * gw, ...): the inverse of `cut_tiles` on the grid."""
+    rows, columns = tiles_hw
+    grid = tiles.unflatten(0, (-1, rows, columns))  # (B, rows, columns, gh, gw, ...)
+    return grid.transpose(2, 3).flatten(3, 4).flatten(1, 2)

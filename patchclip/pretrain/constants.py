@@ -1,9 +1,9 @@
-"""`python -m patchclip.pretrain.constants`: the constants that are measured on synthetic images.
+"""`python -m patchclip.pretrain.constants [FOLDER]`: the constants that are measured on synthetic images.
 
-Three things are set here and nowhere else, from surfaces of the training families with seeds of their own: the
-whitening of the texture descriptor (assets/texture.json), and in assets/tiny/open_clip_config.json the embedded model's
-zero-shot threshold, so that a stated share of normal synthetic images exceeds it, and the usual spread of the scores of
-normal images once it is fitted.
+Three things are set here and nowhere else, from surfaces of the training families with seeds of their own. In the
+open_clip_config.json of a released model: its zero-shot threshold, which a stated share of normal synthetic images
+exceeds, and the usual spread of the scores of normal images once it is fitted. For the embedded model, also the
+whitening of the texture descriptor (assets/texture.json).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import warnings
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from scipy.special import logit
 from tqdm import tqdm
 
 from ..detector import Detector
-from ..encoders.loading import ASSETS
+from ..encoders.loading import ASSETS, TINY
 from ..encoders.texture import CONSTANTS_FILE, TextureDescriptor
 from ..synthetic import sample_surface
 
@@ -52,18 +53,18 @@ def measure_whitening(products: list[list[np.ndarray]]) -> dict[str, object]:
     return {"scale": [round(value, 6) for value in scale.tolist()], "half_at": round(10 * float(np.median(largest)), 3)}
 
 
-def measure_threshold(products: list[list[np.ndarray]], rate: float) -> float:
+def measure_threshold(products: list[list[np.ndarray]], rate: float, model: str = TINY) -> float:
     """The score that a share `rate` of normal images exceeds, zero-shot, in float32."""
-    detector = Detector(precision="fp32")
+    detector = Detector(model, precision="fp32")
     images = [view for views in products for view in views]
     scores = [result.score for result in detector.predict_batch(images)]
     return round(float(np.quantile(scores, 1 - rate, method="higher")), 4)
 
 
-def measure_spread(products: list[list[np.ndarray]], shots: int = 4) -> float:
+def measure_spread(products: list[list[np.ndarray]], shots: int = 4, model: str = TINY) -> float:
     """Root mean square over products of the deviation of the scores' log odds among normal images that `fit` has not
     seen, after a fit with `shots` others."""
-    detector, variances = Detector(precision="fp32"), []
+    detector, variances = Detector(model, precision="fp32"), []
     for views in tqdm(products, "spread", disable=None):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the threshold is of no interest
@@ -76,16 +77,21 @@ def measure_spread(products: list[list[np.ndarray]], shots: int = 4) -> float:
 def main() -> None:
     """Parse the command line and run."""
     parser = argparse.ArgumentParser(prog="python -m patchclip.pretrain.constants", description=__doc__.split("\n")[0])
+    parser.add_argument("folder", type=Path, nargs="?", help="a released model (default: the embedded one)")
     parser.add_argument("--products", type=int, default=400)
     parser.add_argument("--rate", type=float, default=0.05, help="false-positive rate of the threshold (default 0.05)")
     args = parser.parse_args()
     products = normal_images(args.products, 2)
-    CONSTANTS_FILE.write_text(json.dumps(measure_whitening(products)) + "\n")
-    config_file = ASSETS / "tiny" / "open_clip_config.json"
+    if args.folder is None:
+        CONSTANTS_FILE.write_text(json.dumps(measure_whitening(products)) + "\n")
+        model, folder = TINY, ASSETS / "tiny"
+    else:
+        model, folder = f"local-dir:{args.folder}", args.folder
+    config_file = folder / "open_clip_config.json"
     config = json.loads(config_file.read_text())
     about = config["patchclip"]
-    about["threshold"] = measure_threshold(products, args.rate)
-    about["score_spread"] = measure_spread(normal_images(args.products // 8, 10))
+    about["threshold"] = measure_threshold(products, args.rate, model)
+    about["score_spread"] = measure_spread(normal_images(args.products // 8, 10), model=model)
     config_file.write_text(json.dumps(config, indent=2) + "\n")
     print(f"threshold {about['threshold']} at a rate of {args.rate}, spread {about['score_spread']}")
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +20,17 @@ from tqdm import tqdm
 
 from ..synthetic import KINDS, Surface, add_defect, sample_surface
 from ..synthetic.surfaces import Rng
+from .mixtures import sample_mixture
 from .photographs import photographed
 
-POOL_SIDE = 256
 _VIEWS = 3  # two flawless images and one with a broken pattern
 _DEFECTIVE_SHARE = 0.85
+_MIXTURE_SHARE = 0.4  # of the drawn products
+
+#: Shares of a view that a crop spans at least; an object is shown nearly whole.
+_SMALLEST_CROP = 0.47
+_SMALLEST_OBJECT_CROP = 0.78
+_LARGEST_SHIFT = 0.025  # of the support's crop, where it shows the same part of the product
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,8 @@ def _product(seed: int, index: int, photographs: Sequence[Path]) -> Surface:
     rng = np.random.default_rng([seed, index])
     if photographs and index % 2:
         return photographed(photographs[index // 2 % len(photographs)], rng)
+    if rng.random() < _MIXTURE_SHARE:
+        return sample_mixture(rng)
     return sample_surface(rng)
 
 
@@ -57,7 +67,7 @@ def _render(job: tuple[str, int, int, Sequence[Path]]) -> int:
     views = np.load(Path(folder) / "views.npy", mmap_mode="r+")
     masks = np.load(Path(folder) / "masks.npy", mmap_mode="r+")
     surface = _product(seed, index, photographs)
-    size_hw = (POOL_SIDE, POOL_SIDE)
+    size_hw = views.shape[2:4]
     images = [surface.render(2 * index, size_hw), surface.render(2 * index + 1, size_hw)]
     if surface.has_pattern:
         broken, mask = surface.render_broken(2 * index, index, size_hw)
@@ -69,18 +79,23 @@ def _render(job: tuple[str, int, int, Sequence[Path]]) -> int:
     return index
 
 
-def build_pool(folder: Path, products: int, seed: int, workers: int, photographs: Sequence[Path] = ()) -> None:
-    """Render `products` surfaces into `folder` once (about 0.6 MB each); a finished pool is left as it is."""
+def build_pool(
+    folder: Path, products: int, seed: int, workers: int, photographs: Sequence[Path] = (), *, side: int = 256
+) -> None:
+    """Render views of `products` surfaces, `side` pixels square, into `folder`; a finished pool is left as it is.
+
+    A product takes 10 * side * side bytes, 0.6 MB at 256.
+    """
     done = folder / "done.txt"
     told = hashlib.sha256("\n".join(map(str, photographs)).encode()).hexdigest()[:16]
-    stamp = f"{products} {seed} {POOL_SIDE} {told}"
+    stamp = f"{products} {seed} {side} {told}"
     if done.exists() and done.read_text() == stamp:
         return
     done.unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
-    shape = (products, _VIEWS, POOL_SIDE, POOL_SIDE, 3)
+    shape = (products, _VIEWS, side, side, 3)
     np.lib.format.open_memmap(folder / "views.npy", "w+", np.uint8, shape)
-    np.lib.format.open_memmap(folder / "masks.npy", "w+", bool, (products, POOL_SIDE, POOL_SIDE))
+    np.lib.format.open_memmap(folder / "masks.npy", "w+", bool, (products, side, side))
     jobs = [(str(folder), seed, index, photographs) for index in range(products)]
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
         for _ in tqdm(pool.imap_unordered(_render, jobs, chunksize=16), "surfaces", products, disable=None):
@@ -95,8 +110,14 @@ class PairSampler:
         self._views = np.load(folder / "views.npy", mmap_mode="r")
         self._masks = np.load(folder / "masks.npy", mmap_mode="r")
         self._seed = seed
-        self._products = [_product(seed, index, photographs) for index in range(products)]
+        self._view_side = self._views.shape[2]
+        self._arguments = (folder, products, seed, photographs)
+        with ThreadPoolExecutor(os.cpu_count()) as threads:  # photographs are read
+            self._products = list(threads.map(lambda index: _product(seed, index, photographs), range(products)))
         self._breakable = [index for index in range(products) if self._masks[index].any()]
+
+    def __reduce__(self) -> tuple:
+        return PairSampler, self._arguments  # products are made of closures, which cannot be sent to a process
 
     def batch(self, step: int, rank: int, pairs: int, side: int) -> Batch:
         """The batch of that step on that rank: `pairs` pairs of `side` x `side` pixels."""
@@ -104,7 +125,7 @@ class PairSampler:
         rounds = [rng.permutation(len(KINDS)) for _ in range(-(-pairs // len(KINDS)))]
         kinds = np.concatenate(rounds)[:pairs]  # balanced over any number of steps
         kinds = np.where(rng.random(pairs) < _DEFECTIVE_SHARE, kinds, -1)
-        drawn = [self._pair(rng, int(kind), side) for kind in kinds]
+        drawn = [self.pair(rng, int(kind), side) for kind in kinds]
         queries, supports, masks, indices, kept = zip(*drawn, strict=True)
         mask = torch.from_numpy(np.stack(masks)).float()
         to_tensor = lambda images: torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()  # noqa: E731
@@ -116,30 +137,32 @@ class PairSampler:
             [self._products[index].name for index in indices],
         )
 
-    def _pair(self, rng: Rng, kind: int, side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, int, int]:
+    def pair(self, rng: Rng, kind: int, side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, int, int]:
+        """Query, support, mask of the query, kind and index of the product, for a kind of defect (-1: none)."""
         structural = kind >= 0 and KINDS[kind] == "broken pattern" and rng.random() < 0.85
         pick = self._breakable if structural else range(len(self._products))
         index = int(pick[rng.integers(len(pick))])
         surface = self._products[index]
-        low = 200 if surface.family == "object" else 120
-        window = int(rng.integers(low, POOL_SIDE + 1))
-        corner = rng.integers(0, POOL_SIDE - window + 1, 2)
+        view_side = self._view_side
+        share = _SMALLEST_OBJECT_CROP if surface.family == "object" else _SMALLEST_CROP
+        window = int(rng.integers(round(share * view_side), view_side + 1))
+        corner = rng.integers(0, view_side - window + 1, 2)
         view = int(rng.integers(2))
         mask = np.zeros((side, side), bool)
         if structural:
             view = 0  # the one that was broken: a support of the other shows another shot
-            query = _crop(self._views[index, 2], corner, window, side)
+            query = crop(self._views[index, 2], corner, window, side)
             resized = cv2.resize(_window(self._masks[index], corner, window).astype(np.float32), (side, side))
             mask = resized > 0.3
             if not mask.any():
                 kind = -1
         else:
-            query = _crop(self._views[index, view], corner, window, side)
+            query = crop(self._views[index, view], corner, window, side)
             if kind >= 0:
                 other = None
                 if rng.random() < 0.5:
                     foreign = self._views[rng.integers(len(self._products)), 0]
-                    other = _crop(foreign, np.zeros(2, int), POOL_SIDE, side)
+                    other = crop(foreign, np.zeros(2, int), view_side, side)
                 paint = lambda image: add_defect(image, KINDS[kind], rng, other=other)  # noqa: E731
                 painted = next(filter(None, (paint(query) for _ in range(4))), None)
                 if painted is None:
@@ -150,11 +173,12 @@ class PairSampler:
                         again = paint(query)
                         if again is not None:
                             query, mask = again[0], mask | again[1]
-        support_window = int(np.clip(window * np.exp(rng.normal(0, 0.04)), 64, POOL_SIDE))
-        support_corner = rng.integers(0, POOL_SIDE - support_window + 1, 2)
+        support_window = int(min(window * np.exp(rng.normal(0, 0.04)), view_side))
+        support_corner = rng.integers(0, view_side - support_window + 1, 2)
         if surface.family == "object" or rng.random() < 0.5:  # the same part of the product
-            support_corner = np.clip(corner + rng.integers(-6, 7, 2), 0, POOL_SIDE - support_window)
-        support = _crop(self._views[index, 1 - view], support_corner, support_window, side)
+            shift = round(_LARGEST_SHIFT * view_side)
+            support_corner = np.clip(corner + rng.integers(-shift, shift + 1, 2), 0, view_side - support_window)
+        support = crop(self._views[index, 1 - view], support_corner, support_window, side)
 
         flip, turns = rng.random() < 0.5, int(rng.integers(4))
         channels = rng.permutation(3)
@@ -177,7 +201,7 @@ def _window(image: np.ndarray, corner: np.ndarray, window: int) -> np.ndarray:
     return image[row : row + window, column : column + window]
 
 
-def _crop(image: np.ndarray, corner: np.ndarray, window: int, side: int) -> np.ndarray:
+def crop(image: np.ndarray, corner: np.ndarray, window: int, side: int) -> np.ndarray:
     """(side, side, 3) float32 in [0, 1]."""
     shrink = cv2.INTER_AREA if window > side else cv2.INTER_LINEAR
     return cv2.resize(_window(image, corner, window), (side, side), interpolation=shrink).astype(np.float32) / 255

@@ -56,7 +56,7 @@ class PairDistance(nn.Module):
 
     def forward(self, taps: list[torch.Tensor], targets: Targets) -> torch.Tensor:
         """taps: one (2B, N, D) for each layer, queries before supports."""
-        total = torch.zeros(())
+        total = torch.zeros((), device=self.gain.device)
         for index, tap in enumerate(taps):
             query, support = F.normalize(tap.float(), dim=-1).chunk(2)
             similarity = query @ support.transpose(1, 2)  # (B, N, N)

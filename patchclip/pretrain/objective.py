@@ -14,14 +14,11 @@ from torch.nn import functional as F
 from ..encoders.clip import default_precision
 from ..encoders.text import run_text
 from ..synthetic import KINDS
-from ..synthetic.captions import caption, kind_prompt, random_name, state_prompts
 from . import losses
 from .data import Batch
 from .model import COMPARED_LAYERS, PATCH, encode_window
+from .sentences import NAMES_PER_STEP, PROMPTS_PER_STATE, STATE_COUNT, Sentences
 from .teacher import Distillation, draw_patches
-
-_NAMES_A_STEP = 4
-_PROMPTS_A_STATE = 3
 
 
 class Objective(nn.Module):
@@ -30,49 +27,40 @@ class Objective(nn.Module):
     mean: torch.Tensor
     std: torch.Tensor
 
-    def __init__(self, model: open_clip.CLIP, tokenizer: open_clip.SimpleTokenizer, *, taught: bool):
+    def __init__(self, model: open_clip.CLIP, *, taught: bool):
         super().__init__()
         self.model: Any = model
         self.pair_distance = losses.PairDistance(len(COMPARED_LAYERS))
         self.distillation = Distillation(self.model.visual.transformer.width) if taught else None
         self.dense_scale = nn.Parameter(torch.tensor(math.log(10.0)))
-        self._tokenizer = tokenizer
         self.register_buffer("mean", torch.tensor(open_clip.OPENAI_DATASET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(open_clip.OPENAI_DATASET_STD).view(1, 3, 1, 1), persistent=False)
 
     def forward(
-        self, batch: Batch, rng: np.random.Generator, features: list[torch.Tensor] | None
-    ) -> tuple[torch.Tensor, dict[str, float]]:
-        """features: what a teacher says of the queries, or None."""
+        self, batch: Batch, sentences: Sentences, rng: np.random.Generator, features: list[torch.Tensor] | None
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """The loss, and its terms without gradients.
+
+        Args:
+            features: what a teacher says of the queries, or None.
+        """
         device = self.mean.device
         pairs, side = len(batch.names), batch.queries.shape[-1]
         windows = [position_window(rng, side // PATCH, self.model.visual.grid_size[0]) for _ in range(2)]
-
-        kinds = batch.kinds.tolist()
-        captions = [caption(rng, n, KINDS[k] if k >= 0 else None) for n, k in zip(batch.names, kinds, strict=True)]
-        captions += [caption(rng, name, None) for name in batch.names]
-        unique = sorted(set(captions))
-        states = [state_prompts(rng, random_name(rng), _PROMPTS_A_STATE) for _ in range(_NAMES_A_STEP)]
-        flat_states = [sentence for normal, anomalous in states for sentence in normal + anomalous]
-        name = random_name(rng)
-        sentences = flat_states + [kind_prompt(rng, name, kind) for kind in KINDS] + unique
-        sentences += [""] * (len(captions) - len(unique))  # new shapes are slow on a CPU: always the same number
         with torch.autocast(device.type, torch.bfloat16, enabled=default_precision(device) == "bf16"):
             views = [
                 encode_window(self.model.visual, (images.to(device) / 255 - self.mean) / self.std, window)
                 for images, window in zip((batch.queries, batch.supports), windows, strict=True)
             ]
-            text = run_text(self.model, self._tokenizer(sentences).to(device))
+            text = run_text(self.model, sentences.ids.to(device))
         text = F.normalize(text.float(), dim=-1)
         cls = F.normalize(torch.cat([view.cls for view in views]).float(), dim=-1)
         dense = F.normalize(torch.cat([view.dense for view in views]).float().flatten(1, 2), dim=-1)
         layers = [torch.cat(taps).flatten(1, 2) for taps in zip(*(view.layers for view in views), strict=True)]
-        state_text, kind_text, caption_text = text.split([len(flat_states), len(KINDS), len(captions)])
-        caption_text = caption_text[: len(unique)]
-        state_text = F.normalize(state_text.view(_NAMES_A_STEP, 2, _PROMPTS_A_STATE, -1).mean(2), dim=-1)
-        # each image is judged with one of the drawn names
-        chosen = torch.from_numpy(rng.integers(_NAMES_A_STEP, size=2 * pairs)).to(device)
-        direction = (state_text[:, 1] - state_text[:, 0])[chosen]  # (2B, E), anomalous minus normal
+        state_text, kind_text, caption_text = text.split([STATE_COUNT, len(KINDS), 2 * pairs])
+        caption_text = caption_text[: sentences.captions]
+        state_text = F.normalize(state_text.view(NAMES_PER_STEP, 2, PROMPTS_PER_STATE, -1).mean(2), dim=-1)
+        direction = (state_text[:, 1] - state_text[:, 0])[sentences.names.to(device)]  # (2B, E), anomalous minus normal
 
         coverage = batch.coverage.to(device)
         query_targets = losses.patch_targets(coverage)
@@ -86,10 +74,7 @@ class Objective(nn.Module):
             "max": 0.3 * F.binary_cross_entropy_with_logits(logits.topk(3, 1)[0].mean(1), damaged),
             "cls": 0.2 * F.binary_cross_entropy_with_logits(image_scale.detach() * (cls * direction).sum(-1), damaged),
             "pair": self.pair_distance(layers, query_targets),
-            "caption": 0.2
-            * losses.contrastive(
-                cls, caption_text, torch.tensor([unique.index(c) for c in captions], device=device), image_scale
-            ),
+            "caption": 0.2 * losses.contrastive(cls, caption_text, sentences.matches.to(device), image_scale),
         }
         named = query_targets.label * (batch.kinds >= 0).to(device)[:, None]
         weight = named / named.sum(1, keepdim=True).clamp(min=1)  # a defect counts once
@@ -100,7 +85,7 @@ class Objective(nn.Module):
         if self.distillation is not None and features is not None:
             chosen = draw_patches(pairs * layers[0].shape[1], rng).to(device)
             terms["teacher"] = self.distillation([layer[:pairs] for layer in layers], features, chosen)
-        return torch.stack(list(terms.values())).sum(), {key: float(value.detach()) for key, value in terms.items()}
+        return torch.stack(list(terms.values())).sum(), {key: value.detach() for key, value in terms.items()}
 
 
 def position_window(rng: np.random.Generator, cells: int, grid: int) -> tuple[int, int, int, int]:

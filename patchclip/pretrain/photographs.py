@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import compress
 from pathlib import Path
 
@@ -72,12 +72,12 @@ def find_photographs(folders: Sequence[Path]) -> list[Path]:
 def photographed(path: Path, rng: Rng) -> Surface:
     """A product whose images show the cut-out object of one photograph, or parts of its surface: anywhere where it
     repeats, else the same part."""
-    if _cut_out(path).size:
+    if _shows_cut_out(path):
         word = re.sub(r"[\W\d_]+", " ", path.stem.lower()).strip() or "object"
         return finish_surface(rng, "object", (word, "object"), False, _object_painter(path, rng))
     words = next((names for key, names in _NAMES.items() if re.search(key, path.stem, re.IGNORECASE)), ("surface",))
     share, place = rng.uniform(0.5, 1), rng.random(2)
-    repeats = _repeats(_read(path))
+    repeats = _repeats(path)
 
     def paint(r: Rng, flaw: Rng | None, hw: Size) -> np.ndarray:
         image = _read(path)
@@ -158,9 +158,15 @@ def _shows_something(path: Path) -> bool:
     return bool(image.std((0, 1)).mean() > 4 and commonest < 0.35)
 
 
-def _repeats(image: np.ndarray) -> bool:
+@cache
+def _shows_cut_out(path: Path) -> bool:
+    return _cut_out(path).size > 0
+
+
+@cache
+def _repeats(path: Path) -> bool:
     """Whether its borders fit together and no part of it is a place of its own."""
-    values = image.astype(np.float32)
+    values = _read(path).astype(np.float32)
     seams = (
         np.abs(values[0] - values[-1]).mean() / (np.abs(np.diff(values, axis=0)).mean() + 1),
         np.abs(values[:, 0] - values[:, -1]).mean() / (np.abs(np.diff(values, axis=1)).mean() + 1),

@@ -68,14 +68,16 @@ def make_validation(count: int, side: int = 224) -> ValidationSet:
 
 @torch.inference_mode()
 def validate(model: open_clip.CLIP, tokenizer: open_clip.SimpleTokenizer, data: ValidationSet) -> dict[str, float]:
-    """Zero-shot figures with the prompts of inference, on the CPU.
+    """Zero-shot figures with the prompts of inference, on the model's device.
 
     Returns:
         image_auroc (image score: highest patch), patch_ap, kind_accuracy (by the mean token of the true mask).
     """
 
+    device = model.logit_scale.device
+
     def embed(sentences: list[str]) -> torch.Tensor:
-        return F.normalize(run_text(model, tokenizer(sentences)).float(), dim=-1).mean(0)
+        return F.normalize(run_text(model, tokenizer(sentences).to(device)).float(), dim=-1).mean(0)
 
     states = [
         embed(prompts.compose(states, prompts.TEMPLATES, _OBJECT))
@@ -84,19 +86,20 @@ def validate(model: open_clip.CLIP, tokenizer: open_clip.SimpleTokenizer, data: 
     normal, anomalous = F.normalize(torch.stack(states), dim=-1)
     names = torch.stack([embed(prompts.defect_prompts(prompts.DEFAULT_DEFECTS[kind], _OBJECT)) for kind in KINDS])
     names = F.normalize(names, dim=-1)
-    mean = torch.tensor(open_clip.OPENAI_DATASET_MEAN).view(1, 3, 1, 1)
-    std = torch.tensor(open_clip.OPENAI_DATASET_STD).view(1, 3, 1, 1)
+    mean = torch.tensor(open_clip.OPENAI_DATASET_MEAN, device=device).view(1, 3, 1, 1)
+    std = torch.tensor(open_clip.OPENAI_DATASET_STD, device=device).view(1, 3, 1, 1)
     parts, right = [], []
     for start in range(0, len(data.pixels), 50):
         part = slice(start, start + 50)
-        dense = encode_window(model.visual, (data.pixels[part] / 255 - mean) / std).dense
+        pixels = data.pixels[part].to(device)
+        dense = encode_window(model.visual, (pixels / 255 - mean) / std).dense
         dense = F.normalize(dense, dim=-1)  # (B, 14, 14, E)
         parts.append((dense @ (anomalous - normal)).flatten(1))
         for tokens, cover, kind in zip(dense, data.coverage[part], data.kinds[part], strict=True):
             if kind >= 0:
                 mask = patch_targets(cover[None]).label[0].view(cover.shape) > 0
                 right.append(int((tokens[mask].mean(0) @ names.T).argmax()) == kind)
-    maps = torch.cat(parts).numpy()
+    maps = torch.cat(parts).cpu().numpy()
     targets = patch_targets(data.coverage)
     counted = targets.weight.numpy() > 0
     return {

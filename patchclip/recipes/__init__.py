@@ -38,11 +38,10 @@ class Recipe(Protocol):
         rgb: torch.Tensor,
         config: Config,
         *,
-        tiles_hw: tuple[int, int],
         states: torch.Tensor | None,
         descriptors: Mapping[str, nn.Module],
     ) -> Features:
-        """Features of images of one size.
+        """Features of images, or of tiles of one, that go through the network at once.
 
         Args:
             rgb: (B, 3, h, w) float32 in [0, 1].

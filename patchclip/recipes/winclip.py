@@ -36,7 +36,6 @@ def extract(
     rgb: torch.Tensor,
     config: Config,
     *,
-    tiles_hw: tuple[int, int],
     states: torch.Tensor | None,
     descriptors: Mapping[str, nn.Module],
 ) -> Features:

@@ -42,15 +42,17 @@ class PatchBank:
         another is so near that rounded products cannot tell them apart.
 
         Args:
-            queries: (M, D) float32.
+            queries: (..., D) float32.
             skip: rows of the bank that do not count (a query's own image, when leaving one out).
 
         Returns:
-            (M,) float32.
+            (...) float32.
 
         Raises:
             ValueError: no vector is left to compare with.
         """
+        shape = queries.shape[:-1]
+        queries = queries.flatten(0, -2)  # (M, D)
         index = best = None
         for rows in self._blocks(queries, skip):
             # the largest q.b - |b|^2 / 2 has the smallest |q - b|^2
@@ -66,7 +68,7 @@ class PatchBank:
                 best[improved] = block_best[improved]
         if index is None:
             raise ValueError("the bank has no vectors to compare with")
-        return (queries - self.vectors[index]).square().sum(1)
+        return (queries - self.vectors[index]).square().sum(1).view(shape)
 
     def _blocks(self, queries: torch.Tensor, skip: slice | None) -> Iterator[slice]:
         """Rows of the bank without those to skip, in blocks."""
@@ -141,13 +143,15 @@ class FaissBank(PatchBank):
         """As `PatchBank.nearest`; with `skip` exact."""
         if skip is not None:
             return super().nearest(queries, skip=skip)
+        shape = queries.shape[:-1]
+        queries = queries.flatten(0, -2)  # (M, D)
         _, neighbours = self._index.search(queries.cpu().numpy(), 1)
         found = torch.from_numpy(neighbours[:, 0]).to(queries.device)  # (M,)
         squared = (queries - self.vectors[found]).square().sum(1)
         missed = found < 0  # all the lists that were searched are empty, as among many equal vectors
         if missed.any():
             squared[missed] = super().nearest(queries[missed])
-        return squared
+        return squared.view(shape)
 
 
 def import_faiss() -> Any:

@@ -77,20 +77,20 @@ class Memory:
         self, vectors: Mapping[str, torch.Tensor], left_out: LeftOut
     ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         banks = self.banks[left_out.class_index]
-        squared = {name: _nearest(banks[name], grid, left_out.rows.get(name)) for name, grid in vectors.items()}
+        squared = {name: banks[name].nearest(grid, skip=left_out.rows.get(name)) for name, grid in vectors.items()}
         device = next(iter(squared.values())).device
         return squared, torch.tensor([left_out.class_index], device=device)
 
     def _to_every_class(self, name: str, grid: torch.Tensor) -> torch.Tensor:
         """(B, rows, columns, D) -> (B, classes, rows, columns)."""
-        return torch.stack([_nearest(banks[name], grid) for banks in self.banks], 1)
+        return torch.stack([banks[name].nearest(grid) for banks in self.banks], 1)
 
     def _to_classes(self, name: str, grid: torch.Tensor, class_index: torch.Tensor) -> torch.Tensor:
         """(B, rows, columns, D) -> (B, rows, columns), each image compared with its class alone."""
         squared = grid.new_empty(grid.shape[:3])
         for index in class_index.unique().tolist():
             images = class_index == index
-            squared[images] = _nearest(self.banks[index][name], grid[images])
+            squared[images] = self.banks[index][name].nearest(grid[images])
         return squared
 
     def tensors(self) -> dict[str, torch.Tensor]:
@@ -113,7 +113,7 @@ class Memory:
         """The inverse of `tensors`.
 
         Raises:
-            ValueError: other tensors.
+            ValueError, IndexError: other tensors.
         """
         banks: list[dict[str, PatchBank]] = [{} for _ in classes]
         for key, vectors in tensors.items():
@@ -187,11 +187,6 @@ def build_banks(
             image_rows[name] = slice(start, stop)
         banks[name] = make_bank(vectors, neighbours)
     return banks, rows
-
-
-def _nearest(bank: PatchBank, grid: torch.Tensor, skip: slice | None = None) -> torch.Tensor:
-    """(B, rows, columns, D) -> (B, rows, columns) squared distances."""
-    return bank.nearest(grid.flatten(0, 2), skip=skip).view(grid.shape[:3])
 
 
 def _take_class(by_class: torch.Tensor, class_index: torch.Tensor) -> torch.Tensor:

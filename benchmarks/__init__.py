@@ -1,1 +1,0 @@
-"""Accuracy and latency of patchclip, its baselines and its peers: `python benchmarks/run.py --help`."""

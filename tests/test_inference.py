@@ -1,0 +1,64 @@
+"""Regions and their names, and neighbours by faiss."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import fit_quietly
+
+from patchclip import Detector
+
+
+def test_regions_are_consistent_with_the_heatmap(local_model: str, normals: list[np.ndarray]) -> None:
+    detector = Detector(local_model, defects=("dot", "ink blot"), precision="fp32")
+    heatmap = detector.predict(normals[0]).heatmap
+    detector.threshold = float(np.quantile(heatmap, 0.9))
+    result = detector.predict(normals[0])
+    assert result.is_anomalous
+    assert sum(region.area_px for region in result.regions) == int((heatmap > detector.threshold).sum())
+    assert [region.score for region in result.regions] == sorted((r.score for r in result.regions), reverse=True)
+    assert result.regions[0].score == result.score
+    for region in result.regions:
+        left, top, right, bottom = region.box_xyxy
+        assert 0 <= left < right <= 128
+        assert 0 <= top < bottom <= 96
+        highest = heatmap[top:bottom, left:right].max()  # another region may reach into the box
+        assert highest >= region.score
+        assert highest == pytest.approx(region.score) or len(result.regions) > 1
+        assert region.defect in (None, "dot", "ink blot")
+        assert (region.defect is None) == (region.confidence is None)
+    detector.threshold = 1.0
+    quiet = detector.predict(normals[0])
+    assert (quiet.is_anomalous, quiet.regions, quiet.defect) == (False, (), None)
+
+
+def test_a_single_defect_word_is_always_the_name(local_model: str, normals: list[np.ndarray]) -> None:
+    detector = Detector(local_model, defects=["crack"])
+    detector.threshold = 0.0
+    assert detector.predict(normals[0]).defect == "crack"
+    nameless = Detector(local_model, defects=())
+    nameless.threshold = 0.0
+    assert nameless.predict(normals[0]).regions[0].defect is None
+
+
+def test_a_threshold_changes_regions_and_nothing_else(fitted: Detector, normals: list[np.ndarray]) -> None:
+    detector = copy.copy(fitted)
+    before = detector.predict(normals[4])
+    detector.threshold = 0.5 * before.score
+    after = detector.predict(normals[4])
+    assert (after.score, after.threshold, after.threshold_source) == (before.score, detector.threshold, "user")
+    assert after.regions
+    np.testing.assert_array_equal(after.heatmap, before.heatmap)
+
+
+def test_faiss_gives_the_same_heatmaps(tiny: Detector, normals: list[np.ndarray], tmp_path: Path) -> None:
+    exact = fit_quietly(copy.copy(tiny), normals[:4])
+    fast = fit_quietly(Detector(neighbours="faiss", precision="fp32"), normals[:4])
+    fast.save(tmp_path / "fast.safetensors")
+    for detector in (fast, Detector.load(tmp_path / "fast.safetensors")):
+        assert detector.options["neighbours"] == "faiss"
+        apart = np.abs(detector.predict(normals[5]).heatmap - exact.predict(normals[5]).heatmap)
+        assert apart.mean() < 1e-3

@@ -11,10 +11,10 @@ from .load import ImageLike, require_several
 
 def image_name(image: ImageLike, index: int) -> str:
     """The path of a file or of a PIL image that has one; for others "image 3" where the index is 3."""
-    path = image
-    if not isinstance(image, (str, os.PathLike)):
-        path = getattr(image, "filename", None) or ""
-    return os.fsdecode(path) or f"image {index}"
+    if isinstance(image, (str, os.PathLike)):
+        return str(os.fspath(image))
+    path = getattr(image, "filename", None)
+    return os.fsdecode(path) if path else f"image {index}"
 
 
 class NamedImages:

@@ -28,7 +28,8 @@ def anomaly_probability(embeddings: torch.Tensor, states: torch.Tensor, temperat
         (...) float32 in (0, 1).
     """
     direction = F.normalize(states[1], dim=0) - F.normalize(states[0], dim=0)
-    return torch.sigmoid(F.normalize(embeddings, dim=-1) @ direction / temperature)
+    # the temperature divides the vector, not the product: OpenVINO cannot compile (..., E) @ (E,) / temperature
+    return torch.sigmoid(F.normalize(embeddings, dim=-1) @ (direction / temperature))
 
 
 def text_map(

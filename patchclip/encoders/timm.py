@@ -93,7 +93,7 @@ def load_network(device: torch.device, dtype: torch.dtype = torch.float32) -> An
     """
     from safetensors.torch import load_file
 
-    network = new_network().eval().requires_grad_(False)
+    network = new_network().float().eval().requires_grad_(False)  # whatever the default dtype is
     weights = {_timm_name(name): tensor.float() for name, tensor in load_file(WEIGHTS_FILE).items()}
     network.load_state_dict(weights)
     _fold_norms(network)

@@ -38,7 +38,7 @@ from .scoring.memory import Fitted, Memory
 from .threshold import Threshold
 
 #: A protobuf file holds no more.
-_MAX_FILE_BYTES = 2**31 - 2**24
+MAX_FILE_BYTES = 2**31 - 2**24
 
 _OPSET = 18
 
@@ -166,9 +166,12 @@ def _calibration_inputs(images: Sequence[ImageLike], size_hw: tuple[int, int], i
     return inputs
 
 
-def _check_file_size(module: nn.Module) -> None:
-    stored = sum(tensor.numel() * tensor.element_size() for tensor in (*module.parameters(), *module.buffers()))
-    if stored > _MAX_FILE_BYTES:
+def _check_file_size(module: ExportedDetector) -> None:
+    tensors = [*module.parameters(), *module.buffers()]
+    if module.fitted is not None:
+        tensors += module.fitted.memory.tensors().values()
+    stored = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    if stored > MAX_FILE_BYTES:
         raise ValueError(
             f"the file would have {stored / 2**30:.1f} GiB and one ONNX file holds 2: fit with a smaller coreset"
         )

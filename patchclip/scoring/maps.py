@@ -141,7 +141,7 @@ def class_levels(scores: Sequence[float], class_indices: Sequence[int]) -> tuple
     Returns:
         K levels.
     """
-    score = torch.tensor(scores).clamp(min=1e-6)
+    score = torch.tensor(scores, dtype=torch.float32).clamp(min=1e-6)
     class_index = torch.tensor(class_indices)
     class_count = max(class_indices) + 1
     log_means = torch.stack([score[class_index == index].mean().log() for index in range(class_count)])

@@ -97,6 +97,7 @@ class ExportedDetector(nn.Module):
     ):
         super().__init__()
         backbone = extractor.backbone.float32_copy()
+        _replace_gelu(backbone)
         backbone.positions((input_hw[0] // backbone.patch, input_hw[1] // backbone.patch))  # kept, not traced
         self.backbone = backbone
         self.descriptors = nn.ModuleDict()
@@ -120,6 +121,21 @@ class ExportedDetector(nn.Module):
         if self.fitted is not None and self.fitted.class_names and class_index is not None:
             return heatmap, score, class_index
         return heatmap, score
+
+
+class _Gelu(nn.Module):
+    """GELU with the factor of one half last: OpenCV's dnn module crashes on the order in which torch writes it."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Of any shape."""
+        return x * (1 + torch.erf(x / 2**0.5)) * 0.5
+
+
+def _replace_gelu(network: nn.Module) -> None:
+    for parent in list(network.modules()):
+        for name, module in parent.named_children():
+            if isinstance(module, nn.GELU) and module.approximate == "none":
+                setattr(parent, name, _Gelu())
 
 
 def _traceable(memory: Memory) -> Memory:
@@ -212,7 +228,7 @@ def _quantize(path: Path, calibration: Sequence[np.ndarray]) -> None:
     from onnxruntime import quantization
 
     graph = onnx.load(str(path)).graph
-    matrices = {weight.name for weight in graph.initializer if len(weight.dims) == 2}
+    matrices = {weight.name for weight in graph.initializer if len(weight.dims) == 2 and min(weight.dims) > 1}
     products = [node.name for node in graph.node if node.op_type == "MatMul" and matrices & set(node.input)]
     inputs = iter([{"image": pixels} for pixels in calibration])
     reader = SimpleNamespace(get_next=lambda: next(inputs, None))

@@ -28,8 +28,10 @@ def anomaly_probability(embeddings: torch.Tensor, states: torch.Tensor, temperat
         (...) float32 in (0, 1).
     """
     direction = F.normalize(states[1], dim=0) - F.normalize(states[0], dim=0)
-    # the temperature divides the vector, not the product: OpenVINO cannot compile (..., E) @ (E,) / temperature
-    return torch.sigmoid(F.normalize(embeddings, dim=-1) @ (direction / temperature))
+    # One product with a matrix, and no scaling after it: OpenVINO cannot compile (..., E) @ (E,) / temperature, and
+    # OpenCV has no product with a vector.
+    column = (direction / temperature)[:, None]  # (E, 1)
+    return torch.sigmoid(F.normalize(embeddings, dim=-1) @ column)[..., 0]
 
 
 def text_map(

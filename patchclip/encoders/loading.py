@@ -82,8 +82,20 @@ def load_model(name: str, pretrained: str | os.PathLike[str] | None = None) -> L
         ModelNotFoundError: unknown name, or an image tower other than open_clip's own ViT.
         WeightsUnavailableError: unknown tag, no such file, a file that does not fit, or no network.
     """
-    with _LOADING_LOCK, root_logger_silenced(), torch.random.fork_rng(devices=[]):  # random weights are drawn first
+    draws_kept = torch.random.fork_rng(devices=[])  # random weights are drawn first
+    with _LOADING_LOCK, root_logger_silenced(), draws_kept, _float32_by_default():
         return _load(name, None if pretrained is None else os.fspath(pretrained))
+
+
+@contextmanager
+def _float32_by_default() -> Iterator[None]:
+    """open_clip makes a model in torch's default dtype, and would round its weights to 16 bits."""
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(default)
 
 
 def _load(name: str, pretrained: str | None) -> LoadedModel:

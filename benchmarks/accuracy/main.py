@@ -28,6 +28,7 @@ from accuracy.tasks import run_task
 from environment import BENCHMARKS, check_package, describe_environment, one_line
 from patchclip import Detector, PatchclipError
 from patchclip.datasets import Category
+from patchclip.printable import allow_any_name_on_consoles
 
 _MEASURING = (
     "anomalib_models",
@@ -51,6 +52,7 @@ def measuring_files() -> list[Path]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print the tables and, with --out, write the files."""
+    allow_any_name_on_consoles()
     parser = make_parser()
     options = parser.parse_args(arguments)
     if options.resume and options.out is None:

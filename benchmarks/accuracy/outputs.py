@@ -11,6 +11,7 @@ from pathlib import Path
 from accuracy import tables
 from accuracy.report import render_report
 from accuracy.results import Run, Unit, write_whole
+from patchclip.printable import csv_cell, csv_encoding
 
 #: Of scores.csv.
 SCORE_COLUMNS = ("dataset", "category", "path", "label", "method", "shots", "seed", "score", "threshold", "defect")
@@ -22,7 +23,8 @@ SCHEMA = 1
 def write_outputs(folder: Path, run: Run) -> None:
     """Each file is written whole or not at all."""
     write_whole(folder / "metrics.json", _to_json(run))
-    write_whole(folder / "scores.csv", _to_csv(run.units))
+    scores = _to_csv(run.units)
+    write_whole(folder / "scores.csv", scores, encoding=csv_encoding([scores]))
     write_whole(folder / "table.md", tables.document(run))
     write_whole(folder / "report.html", render_report(run))
 
@@ -47,5 +49,5 @@ def _to_csv(units: Sequence[Unit]) -> str:
     for unit in units:
         for score in unit.scores:
             values = {**unit.row, **score}
-            writer.writerow(["" if values[column] is None else values[column] for column in SCORE_COLUMNS])
+            writer.writerow([csv_cell(values[column]) for column in SCORE_COLUMNS])
     return text.getvalue()

@@ -107,8 +107,8 @@ def write_unit(path: Path, unit: Unit) -> None:
     write_whole(path, json.dumps(stored))
 
 
-def write_whole(path: Path, text: str) -> None:
-    """The whole file or none of it."""
+def write_whole(path: Path, text: str, *, encoding: str = "utf-8") -> None:
+    """The whole file or none of it; what cannot be encoded, as bytes of a file name that are not UTF-8, as escapes."""
     partial = path.with_name(path.name + ".writing")
-    partial.write_text(text, encoding="utf-8")
+    partial.write_bytes(text.encode(encoding, errors="backslashreplace"))
     os.replace(partial, path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import defaultdict
 from functools import partial
@@ -159,3 +160,15 @@ def test_two_sets_of_one_name(tmp_path: Path, surface: Surface, local_model: str
     out = tmp_path / "out"
     run(first, local_model, "--data", str(second), "--methods", "dense", "--out", str(out))
     assert [row["dataset"] for row in read_rows(out)] == ["a/fabric", "b/fabric"]
+
+
+def test_a_file_name_that_is_no_utf8_loses_no_table(data: Path, local_model: str, tmp_path: Path) -> None:
+    image = data / "test/hole/0.png"
+    os.rename(os.fsencode(image), os.fsencode(image.parent) + b"/pr\xfcfung.png")
+    os.rename(data / "test/good/5.png", data / "test/good/=1+1.png")
+    out = tmp_path / "out"
+    run(data, local_model, "--methods", "dense", "--shots", "0", "--out", str(out))
+    paths = {score["path"] for score in read_scores(out)}
+    assert "test/hole/pr\\xfcfung.png" in paths
+    assert (out / "report.html").read_text(encoding="utf-8").count("fung.png")
+    assert (out / "table.md").exists()

@@ -342,29 +342,23 @@ class Detector:
         image_hw: tuple[int, int] | None = None,
         int8_images: Sequence[ImageLike] | None = None,
     ) -> None:
-        """Write one ONNX file that onnxruntime runs without torch; recipe "dense" without tiles only.
+        """Write one ONNX file, opset 17 (format: `export`), that runs without torch; recipe "dense" without tiles only.
 
-        Input "image": (B, 3, h, w) float32, RGB in [0, 1], any B; h and w are fixed, and an image of another size is
-        resized to them by an antialiased bicubic filter (`images.prepare.resize`; Pillow's differs by up to one step
-        of 255, which moves heatmaps by up to 0.01). Outputs "heatmap": (B, H, W) float32 in [0, 1]; "score": (B,), its
-        maximum; when fitted with classes also "class_index": (B,) int64. The metadata entry "patchclip" is JSON with
-        the input's size, the threshold, and the names of the classes.
-
-        It computes in float32: of the same pixels, heatmaps are within 1e-3 of those of `predict` in precision "fp32".
-        A detector in "bf16" exports its rounded weights, and differs by some thousandths. All distances to a bank are
-        held at once: 4 * B * patches * vectors bytes.
+        Input "image": (B, 3, h, w) float32, RGB in [0, 1], any B; h and w are fixed, and images are resized to them by
+        an antialiased bicubic filter (Pillow's moves heatmaps by up to 0.01). Outputs "heatmap": (B, H, W) float32 in
+        [0, 1]; "score": (B,), its maximum; when fitted with classes "class_index": (B,) int64.
+        Of the same pixels, heatmaps are within 1e-3 of `predict` in precision "fp32"; a detector in "bf16" exports its
+        rounded weights, and differs by some thousandths. Distances take 4 * B * patches * vectors bytes.
 
         Args:
-            image_hw: (H, W) of the images and of the heatmaps. None is the size of the images it was fitted with;
-                where they have several, and before `fit`, it is the model's own square (with a warning after a fit,
-                since images of other proportions have other heatmaps there).
-            int8_images: some normal images (20 will do) to set the ranges by, for a static int8 network: the file is
-                half as large and no slower, heatmaps move by some hundredths (`calibrate` again on its scores).
+            image_hw: (H, W) of the images and of the heatmaps. None is the size of the fitted images; where they have
+                several (with a warning), and before `fit`, it is the model's own square.
+            int8_images: some normal images (20 will do) that set the ranges of a static int8 network: half the file, no
+                slower, heatmaps move by some hundredths (`calibrate` again on its scores).
 
         Raises:
             ValueError: recipe "winclip", tiles, or more than the 2 GiB that one file holds.
-            MissingDependencyError: without `pip install "patchclip[onnx]"`.
-            OSError: the folder does not exist or cannot be written.
+            MissingDependencyError: without `pip install "patchclip[onnx]"`. OSError: as for `save`.
         """
         from .export import export_onnx
 

@@ -1,6 +1,12 @@
 """One ONNX file of a detector: pixels in, heatmap and score out; texts, banks, weights and smoothing are inside.
 
-The file is a trace of the functions that `Detector.predict` runs.
+The file is a trace of the functions that `Detector.predict` runs, in float32. It is tested with onnxruntime, with
+OpenVINO (hint INFERENCE_PRECISION_HINT "f32": by default it computes in 16 bits where the processor can), and with the
+dnn module of OpenCV 5, where a `Net` keeps the batch size of its first input.
+
+Opset 17 is the first with LayerNormalization; `onnx.version_converter` makes any later one of it. The metadata entry
+"patchclip" is JSON: "input" with "size_hw" and the "interpolation" to it, "heatmap_hw", "threshold" and where it comes
+from, "classes", and what the detector was made of.
 """
 
 from __future__ import annotations
@@ -40,10 +46,9 @@ from .threshold import Threshold
 #: A protobuf file holds no more.
 MAX_FILE_BYTES = 2**31 - 2**24
 
-#: The first with LayerNormalization. Every later runtime reads it, and the converter of ONNX makes a later opset of it.
 OPSET = 17
 
-#: Of the format of the file, as it came with `OPSET`.
+#: Version of the file format that came with `OPSET`.
 _IR_VERSION = 8
 
 #: torch writes no earlier one.

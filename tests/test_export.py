@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from exported import assert_agree, prepared_pixels, run
-from PIL import Image
 
 from patchclip import Detector, ImageError, MissingDependencyError
 from patchclip.synthetic import Surface, sample_surface
@@ -83,16 +81,6 @@ def test_the_embedded_model_on_twenty_images(fitted_tiny: Fitted) -> None:
     outputs = run(fitted_tiny.whole, fitted_tiny.images)
     assert_agree(fitted_tiny.detector, outputs, fitted_tiny.images)
     assert outputs[1].argmax() == 6
-
-
-def test_the_readmes_use_of_the_file(fitted_tiny: Fitted, tmp_path: Path) -> None:
-    photo = tmp_path / "photo.png"
-    Image.fromarray(fitted_tiny.images[6]).resize((300, 300)).save(photo)
-    readme = (ROOT / "README.md").read_text()
-    code = re.search(r"```python\n(import numpy as np\nimport onnxruntime\n.*?)```", readme, re.S)[1]
-    found: dict[str, np.ndarray] = {}
-    exec(code.replace("bottle.onnx", str(fitted_tiny.whole)).replace("photo.jpg", str(photo)), found)
-    assert found["score"] == pytest.approx([fitted_tiny.detector.predict(photo).score], abs=0.01)
 
 
 def test_int8_keeps_the_order(fitted_tiny: Fitted) -> None:

@@ -10,11 +10,16 @@ By colour: black is background. The values of a file are one of
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 import cv2
 import numpy as np
 from PIL import Image, ImageOps
+
+from ..images.tiff import is_tiff
+
+if TYPE_CHECKING:
+    from tifffile import TiffPage
 
 #: Of `IMAGE_SUFFIXES`, as Pillow calls them.
 MASK_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "PPM")
@@ -53,12 +58,20 @@ _MAX_COVERAGE = 0.9
 _LEFT_OUT = "left out of the pixel metrics"
 
 
+#: EXIF's and TIFF's number of the tag.
+_ORIENTATION = 274
+
+# photometric interpretations of TIFF
+_WHITE_IS_ZERO, _PALETTE = 0, 3
+
+
 class _File(NamedTuple):
-    """values: (H, W), 0 is background; pages: how many the file has; is_lossy: a JPEG."""
+    """values: (H, W), 0 is background; pages: how many the file has; is_lossy: a JPEG; orientation: as EXIF has it."""
 
     values: np.ndarray
     pages: int
-    is_lossy: bool
+    is_lossy: bool = False
+    orientation: int = 1
 
 
 def read_mask_file(path: Path) -> tuple[np.ndarray | None, list[str]]:
@@ -71,7 +84,7 @@ def read_mask_file(path: Path) -> tuple[np.ndarray | None, list[str]]:
     """
     try:
         file = _read_values(path)
-    except Exception as error:  # Pillow's plug-ins each raise their own
+    except Exception as error:  # Pillow's plug-ins and tifffile raise a dozen kinds
         return None, [f"mask unreadable, {_LEFT_OUT}: {path} ({error})"]
     problems = []
     if file.pages > 1:
@@ -79,10 +92,20 @@ def read_mask_file(path: Path) -> tuple[np.ndarray | None, list[str]]:
     mask, problem = _to_mask(file.values, is_lossy=file.is_lossy)
     if problem:
         problems.append(f"{problem}: {path}")
-    if mask is not None and _is_inverted(mask):
+    if mask is None:
+        return None, problems
+    if _is_inverted(mask):
         problems.append(f"mask marks {mask.mean():.0%} of the image, perhaps inverted, {_LEFT_OUT}: {path}")
-        mask = None
-    return mask, problems
+        return None, problems
+    return _turn_upright(mask, file.orientation), problems
+
+
+def _turn_upright(mask: np.ndarray, orientation: int) -> np.ndarray:
+    if orientation == 1:
+        return mask
+    image = Image.fromarray(mask)
+    image.getexif()[_ORIENTATION] = orientation
+    return np.asarray(ImageOps.exif_transpose(image))
 
 
 def _is_inverted(mask: np.ndarray) -> bool:
@@ -98,29 +121,51 @@ def _is_inverted(mask: np.ndarray) -> bool:
 
 
 def _read_values(path: Path) -> _File:
-    try:
-        with Image.open(path, formats=MASK_FORMATS) as opened:
+    with path.open("rb") as file:  # Pillow turns an uncompressed TIFF wrongly that it opens by its path
+        if is_tiff(file.read(4)):
+            deep = _read_tiff(file)
+            if deep is not None:
+                return deep
+        file.seek(0)
+        with Image.open(file, formats=MASK_FORMATS) as opened:
             pages = getattr(opened, "n_frames", 1)
             is_lossy = opened.format in ("JPEG", "MPO")
             upright = ImageOps.exif_transpose(opened)
             return _File(_values_of(upright), pages, is_lossy)
-    except OSError:
-        if path.suffix.lower() not in (".tif", ".tiff"):
-            raise
-        values = _decode_with_opencv(path)
-        if values is None:
-            raise
-        return _File(values, 1, is_lossy=False)
 
 
-def _decode_with_opencv(path: Path) -> np.ndarray | None:
-    """(H, W) of a TIFF that Pillow does not know, such as colour in floats; None where OpenCV does not either."""
-    encoded = np.frombuffer(path.read_bytes(), np.uint8)
-    decoded = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED) if encoded.size else None
-    if decoded is None or decoded.ndim == 2:
-        return decoded
-    has_alpha = decoded.shape[2] in (2, 4)
-    colours = decoded[..., :-1] if has_alpha else decoded
+def _read_tiff(file: IO[bytes]) -> _File | None:
+    """By tifffile, as Pillow reads palettes, planes, floats and more than 8 bits wrongly or not; None for others."""
+    import tifffile
+
+    file.seek(0)
+    with tifffile.TiffFile(file) as opened:
+        page = opened.pages[0].aspage()
+        is_plain = page.bitspersample in (1, 8) and page.sampleformat == 1 and page.planarconfig == 1
+        if is_plain and page.photometric != _PALETTE:
+            return None
+        planes = page.asarray(squeeze=False, maxworkers=1)  # (planes, 1, H, W, channels)
+        samples = np.moveaxis(planes[:, 0], 0, -2).reshape(*planes.shape[2:4], -1)  # (H, W, S)
+        if samples.dtype.kind not in "biuf":
+            raise ValueError(f"samples of {samples.dtype}")
+        orientation = int(page.tags.valueof(_ORIENTATION, default=1))
+        return _File(_values_of_samples(samples, page), len(opened.pages), orientation=orientation)
+
+
+def _values_of_samples(samples: np.ndarray, page: TiffPage) -> np.ndarray:
+    """(H, W, S) of a page -> (H, W), 0 is background."""
+    if page.photometric == _PALETTE and page.colormap is not None:
+        indices = samples[..., 0]
+        palette = page.colormap if page.colormap.max() <= 255 else page.colormap >> 8  # (3, N)
+        colours = palette.astype(np.uint8)[:, indices].transpose(1, 2, 0)
+        return indices if _indices_tell(indices, colours) else _values_of_colours(colours)
+    channels = 3 if samples.shape[2] >= 3 else 1
+    colours = samples[..., :channels]
+    if page.photometric == _WHITE_IS_ZERO:
+        white = 1 if samples.dtype.kind == "f" else (1 << int(page.bitspersample)) - 1
+        colours = white - colours
+    if samples.dtype == np.uint8 and channels == 3:
+        return _values_of_colours(colours)
     return colours.max(2)
 
 

@@ -19,7 +19,7 @@ import patchclip.recipes.dense
 import patchclip.recipes.winclip
 from patchclip import Detector
 from patchclip.encoders.clip import Backbone, default_precision
-from patchclip.encoders.loading import ASSETS, TINY, load_model
+from patchclip.encoders.loading import ASSETS, EMBEDDED, load_model
 from patchclip.encoders.texture import TextureDescriptor
 from patchclip.encoders.timm import ImagenetFeatures
 from patchclip.images.load import load_image
@@ -100,8 +100,8 @@ def image_tower(detector: Detector) -> Any:
 
 def model_folder(name: str) -> Path | None:
     """Where configuration and vocabulary of the embedded model or of a "local-dir:" are; None for other names."""
-    if name == TINY:
-        return ASSETS / "tiny"
+    if name in EMBEDDED:
+        return ASSETS / name
     if name.startswith("local-dir:"):
         return Path(name.removeprefix("local-dir:"))
     return None

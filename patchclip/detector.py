@@ -29,8 +29,8 @@ class Detector:
     """Anomaly detector on the patch tokens of a CLIP: zero-shot from the start, few-shot after `fit`.
 
     Args:
-        model: "tiny" (embedded, nothing to download), any open_clip model with its own ViT tower, "hf-hub:org/name",
-            or "local-dir:folder".
+        model: "tiny" or "tiny-7" (embedded, nothing to download), any open_clip model with its own ViT tower,
+            "hf-hub:org/name", or "local-dir:folder".
         pretrained: an open_clip tag or the path of a checkpoint; None is the model's default tag
             (`encoders.loading.DEFAULT_TAGS`), never random weights. A checkpoint that was trained with QuickGELU, as
             OpenAI's were, takes the model's name that ends in "-quickgelu".
@@ -158,7 +158,7 @@ class Detector:
 
     @property
     def normal_scores_(self) -> tuple[NormalScore, ...]:
-        """Of the normal images of the last `fit` or `calibrate`, `threshold.NormalScore` each; empty before."""
+        """Name, score in [0, 1] and more of each image that `fit` or `calibrate` set the threshold by; else empty."""
         return self._threshold.normal_scores
 
     @property
@@ -182,14 +182,13 @@ class Detector:
         """Whether the stated false-positive rate holds for new normal images of the same kind."""
         return self._threshold.guaranteed
 
-    def fit(
-        self, images: Sequence[ImageLike] | Mapping[str, Sequence[ImageLike]], *, progress: bool = True
-    ) -> Detector:
+    def fit(self, images: fitting.NormalImages, *, progress: bool = True) -> Detector:
         """Fill the banks with normal images, weigh the cues and set the threshold; forgets what was fitted before.
 
         The weights and the threshold come from leave-one-image-out scores of the normal images (of about 64; for a
-        class with a single image from six mild variations of it). With several classes each heatmap is relative to
-        the level of its class, so that one threshold serves all. Recipe "winclip" has the threshold alone.
+        class with a single image from six mild variations of it). An image that scores unlike the rest is named in a
+        warning and left out of the threshold. With several classes each heatmap is relative to the level of its class,
+        so that one threshold serves all. Recipe "winclip" has the threshold alone.
 
         Args:
             images: normal images, or a mapping of class -> normal images of it. One works, but the threshold is a rough
@@ -210,7 +209,8 @@ class Detector:
         """Set the threshold so that new normal images exceed it at most that often; the heatmaps stay as they are.
 
         Guaranteed (`threshold_guaranteed`) for n >= 1 / rate - 1 normal images that `fit` has not seen: 19 for
-        0.05, 99 for 0.01. With fewer it is an extrapolation, and a warning says so. Works before `fit` too.
+        0.05, 99 for 0.01. With fewer it is an extrapolation, and a warning says so; where one is left out, as by `fit`,
+        nothing is guaranteed. Works before `fit` too.
 
         Args:
             images: normal images that `fit` has not seen.

@@ -40,7 +40,20 @@ from .threshold import Threshold
 #: A protobuf file holds no more.
 MAX_FILE_BYTES = 2**31 - 2**24
 
-_OPSET = 18
+#: The first with LayerNormalization. Every later runtime reads it, and the converter of ONNX makes a later opset of it.
+OPSET = 17
+
+#: Of the format of the file, as it came with `OPSET`.
+_IR_VERSION = 8
+
+#: torch writes no earlier one.
+_TRACED_OPSET = 18
+
+#: Their axes are an input since opset 18, and were an attribute.
+_REDUCTIONS = {"ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin"}
+
+#: Attributes that opset 18 added: name -> default.
+_LATER_DEFAULTS = {"antialias": 0, "keep_aspect_ratio_policy": b"stretch", "noop_with_empty_axes": 0}
 
 
 def export_onnx(
@@ -71,14 +84,14 @@ def export_onnx(
     output_names = ["heatmap", "score"]
     if fitted is not None and fitted.class_names:
         output_names.append("class_index")
-    program = _trace(module, input_hw, output_names)
-    program.model.metadata_props["patchclip"] = json.dumps(
-        _metadata(extractor, fitted, threshold, input_hw=input_hw, heatmap_hw=heatmap_hw)
-    )
+    model = _trace(module, input_hw, output_names)
+    entries = _metadata(extractor, fitted, threshold, input_hw=input_hw, heatmap_hw=heatmap_hw)
+    model.metadata_props.add(key="patchclip", value=json.dumps(entries))
     with atomic_write(target) as temporary:
-        program.save(temporary, external_data=False)
+        temporary.write_bytes(model.SerializeToString())
         if calibration is not None:
             _quantize(temporary, calibration)
+        _check(temporary)
 
 
 class ExportedDetector(nn.Module):
@@ -98,6 +111,7 @@ class ExportedDetector(nn.Module):
     ):
         super().__init__()
         backbone = extractor.backbone.float32_copy()
+        _replace_gelu(backbone)
         backbone.positions((input_hw[0] // backbone.patch, input_hw[1] // backbone.patch))  # kept, not traced
         self.backbone = backbone
         self.descriptors = nn.ModuleDict()
@@ -123,6 +137,21 @@ class ExportedDetector(nn.Module):
         if self.fitted is not None and self.fitted.class_names and class_index is not None:
             return heatmap, score, class_index
         return heatmap, score
+
+
+class _Gelu(nn.Module):
+    """GELU with the factor of one half last: OpenCV's dnn module crashes on the order in which torch writes it."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Of any shape."""
+        return x * (1 + torch.erf(x / 2**0.5)) * 0.5
+
+
+def _replace_gelu(network: nn.Module) -> None:
+    for parent in list(network.modules()):
+        for name, module in parent.named_children():
+            if isinstance(module, nn.GELU) and module.approximate == "none":
+                setattr(parent, name, _Gelu())
 
 
 def _traceable(memory: Memory) -> Memory:
@@ -196,19 +225,67 @@ def _require_onnx(*, for_int8: bool) -> None:
 
 
 def _trace(module: nn.Module, input_hw: tuple[int, int], names: Sequence[str]) -> Any:
-    pixels = torch.rand(2, 3, *input_hw, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad(), warnings.catch_warnings():
+    """The module as an `onnx.ModelProto`."""
+    generator = torch.Generator().manual_seed(0)
+    with (
+        torch.device("cpu"),  # whatever the defaults of the process are
+        torch.autocast("cpu", enabled=False),
+        torch.no_grad(),
+        warnings.catch_warnings(),
+    ):
         warnings.simplefilter("ignore")  # of the exporter, about its own code
-        return torch.onnx.export(
+        pixels = torch.rand(2, 3, *input_hw, generator=generator, dtype=torch.float32)
+        program: Any = torch.onnx.export(
             module,
             (pixels,),
             input_names=["image"],
             output_names=list(names),
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
-            opset_version=_OPSET,
+            dynamic_shapes=({0: torch.export.Dim("batch", max=2**16)},),  # torch 2.7 wants a limit; the file has none
+            opset_version=_TRACED_OPSET,
             dynamo=True,
             verbose=False,
         )
+    model = program.model_proto
+    _drop_notes(model.graph)
+    _lower_opset(model)
+    return model
+
+
+def _drop_notes(graph: Any) -> None:
+    """The exporter notes where each node comes from: paths of this machine, and lines of source."""
+    for part in (graph, *graph.node, *graph.initializer, *graph.value_info, *graph.input, *graph.output):
+        del part.metadata_props[:]
+
+
+def _lower_opset(model: Any) -> None:
+    """From `_TRACED_OPSET` to `OPSET`, in place; what `OPSET` cannot express is left for the checker to refuse.
+
+    The converter of ONNX cannot do it: it knows no way down for Pad and Resize, which mean the same in both.
+    """
+    from onnx import helper, numpy_helper
+
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    axes_names = set()
+    for node in model.graph.node:
+        if node.op_type in _REDUCTIONS and len(node.input) == 2:
+            name = node.input.pop()
+            axes_names.add(name)
+            node.attribute.append(helper.make_attribute("axes", numpy_helper.to_array(constants[name])))
+        for attribute in list(node.attribute):
+            if helper.get_attribute_value(attribute) == _LATER_DEFAULTS.get(attribute.name):
+                node.attribute.remove(attribute)
+    still_used = {name for node in model.graph.node for name in node.input}
+    for name in axes_names - still_used:
+        model.graph.initializer.remove(constants[name])
+    model.opset_import[0].version = OPSET
+    model.ir_version = _IR_VERSION
+
+
+def _check(path: Path) -> None:
+    """By the checker of ONNX, with the shapes of all values."""
+    import onnx
+
+    onnx.checker.check_model(str(path), full_check=True)
 
 
 def _quantize(path: Path, calibration: Sequence[np.ndarray]) -> None:
@@ -217,7 +294,7 @@ def _quantize(path: Path, calibration: Sequence[np.ndarray]) -> None:
     from onnxruntime import quantization
 
     graph = onnx.load(str(path)).graph
-    matrices = {weight.name for weight in graph.initializer if len(weight.dims) == 2}
+    matrices = {weight.name for weight in graph.initializer if len(weight.dims) == 2 and min(weight.dims) > 1}
     products = [node.name for node in graph.node if node.op_type == "MatMul" and matrices & set(node.input)]
     inputs = iter([{"image": pixels} for pixels in calibration])
     reader = SimpleNamespace(get_next=lambda: next(inputs, None))

@@ -9,7 +9,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -34,6 +34,10 @@ _MAX_LEFT_OUT = 64
 
 #: A normal image whose bank maps stay below this is a copy of another, or blank.
 _DUPLICATE_DISTANCE = 1e-5
+
+
+#: What `Detector.fit` takes: normal images, or a mapping of class -> normal images of it.
+NormalImages: TypeAlias = "Sequence[ImageLike] | Mapping[str, Sequence[ImageLike]]"
 
 
 @dataclass(frozen=True)
@@ -68,9 +72,7 @@ class Normal:
     left_out: LeftOut
 
 
-def fit(
-    extractor: FeatureExtractor, images: Sequence[ImageLike] | Mapping[str, Sequence[ImageLike]], *, progress: bool
-) -> tuple[Fitted, Threshold]:
+def fit(extractor: FeatureExtractor, images: NormalImages, *, progress: bool) -> tuple[Fitted, Threshold]:
     """See `Detector.fit`.
 
     Raises:
@@ -150,9 +152,7 @@ def _usual_spread(extractor: FeatureExtractor, fitted: Fitted | None) -> float |
     return extractor.backbone.model.defaults.score_spread
 
 
-def group_by_class(
-    images: Sequence[ImageLike] | Mapping[str, Sequence[ImageLike]], *, max_pixels: int | None = None
-) -> dict[str | None, list[ImageLike]]:
+def group_by_class(images: NormalImages, *, max_pixels: int | None = None) -> dict[str | None, list[ImageLike]]:
     """Class -> images; the class is None without a mapping.
 
     Args:

@@ -113,7 +113,7 @@ def combine(maps: Mapping[str, torch.Tensor], fitted: Fitted | None, class_index
     weights = fitted.cue_weights if fitted is not None else {}
     level = None
     if fitted is not None and fitted.class_levels and class_index is not None:
-        level = torch.tensor(fitted.class_levels, device=class_index.device)[class_index]
+        level = torch.tensor(fitted.class_levels, dtype=torch.float32, device=class_index.device)[class_index]
     return fuse(maps, weights, level=level)
 
 

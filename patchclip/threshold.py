@@ -26,7 +26,7 @@ _WINSOR_DEVIATIONS = 1.5
 _VARIANCE_KEPT = {"fit": 1.0, "calibrate": 0.7784655}
 
 #: In so many sets of good images one would count as unlike the rest, were the upper half of the log odds that of a
-#: normal distribution. Its tail is longer: it is up to 3 % after a fit (benchmarks/CHOICES.md).
+#: normal distribution. Its tail is longer: of synthetic sets it is up to 3 % after a fit (benchmarks/CHOICES.md).
 _UNLIKE_RATE = 0.005
 
 #: At most this share of the scores, the highest, can be unlike the rest; one in any case.

@@ -212,6 +212,8 @@ def test_fit_names_the_file(detector: Detector, tmp_path: Path) -> None:
     assert detector.predict(draw(50, is_bad=True)).score < bad.score  # the bank holds such a defect now
     opened = [Image.open(path) for path in paths[:3]]
     warnings_of(lambda: detector.fit(opened, progress=False))
+    for image in opened:
+        image.close()
     assert [normal.name for normal in detector.normal_scores_] == [str(path) for path in paths[:3]]
 
 

@@ -26,6 +26,9 @@ from .model import LoadedModel, ModelDefaults
 #: The embedded model.
 TINY = "tiny"
 
+#: All embedded models, each a folder of `ASSETS`.
+EMBEDDED = (TINY, "tiny-7")
+
 #: What the name of a model in a folder of one's own begins with.
 LOCAL_FOLDER = "local-dir:"
 
@@ -79,15 +82,27 @@ def load_model(name: str, pretrained: str | os.PathLike[str] | None = None) -> L
         ModelNotFoundError: unknown name, or an image tower other than open_clip's own ViT.
         WeightsUnavailableError: unknown tag, no such file, a file that does not fit, or no network.
     """
-    with _LOADING_LOCK, root_logger_silenced(), torch.random.fork_rng(devices=[]):  # random weights are drawn first
+    draws_kept = torch.random.fork_rng(devices=[])  # random weights are drawn first
+    with _LOADING_LOCK, root_logger_silenced(), draws_kept, _float32_by_default():
         return _load(name, None if pretrained is None else os.fspath(pretrained))
 
 
+@contextmanager
+def _float32_by_default() -> Iterator[None]:
+    """open_clip makes a model in torch's default dtype, and would round its weights to 16 bits."""
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(default)
+
+
 def _load(name: str, pretrained: str | None) -> LoadedModel:
-    if name == TINY or name.startswith(LOCAL_FOLDER):
+    if name in EMBEDDED or name.startswith(LOCAL_FOLDER):
         if pretrained is not None:
             raise ModelNotFoundError(f"{name!r} brings its own weights: leave out pretrained={pretrained!r}")
-        return _load_folder(name, ASSETS / "tiny" if name == TINY else Path(name.removeprefix(LOCAL_FOLDER)))
+        return _load_folder(name, ASSETS / name if name in EMBEDDED else Path(name.removeprefix(LOCAL_FOLDER)))
     if name.startswith("hf-hub:"):
         if pretrained is not None:
             raise ModelNotFoundError(f"{name!r} brings its own weights: leave out pretrained={pretrained!r}")
@@ -299,7 +314,7 @@ def _load_folder(name: str, folder: Path) -> LoadedModel:
 
 
 def _unknown(name: str) -> str:
-    known = [TINY, *open_clip.list_models()]
+    known = [*EMBEDDED, *open_clip.list_models()]
     lowered = {model.lower(): model for model in known}
     near = [lowered[match] for match in difflib.get_close_matches(name.lower(), lowered, n=5, cutoff=0.5)]
     hint = f"did you mean {', '.join(near)}?" if near else "open_clip.list_models() lists the names"

@@ -28,7 +28,10 @@ def anomaly_probability(embeddings: torch.Tensor, states: torch.Tensor, temperat
         (...) float32 in (0, 1).
     """
     direction = F.normalize(states[1], dim=0) - F.normalize(states[0], dim=0)
-    return torch.sigmoid(F.normalize(embeddings, dim=-1) @ direction / temperature)
+    # One product with a matrix, and no scaling after it: OpenVINO cannot compile (..., E) @ (E,) / temperature, and
+    # OpenCV has no product with a vector.
+    column = (direction / temperature)[:, None]  # (E, 1)
+    return torch.sigmoid(F.normalize(embeddings, dim=-1) @ column)[..., 0]
 
 
 def text_map(
@@ -140,7 +143,7 @@ def class_levels(scores: Sequence[float], class_indices: Sequence[int]) -> tuple
     Returns:
         K levels.
     """
-    score = torch.tensor(scores).clamp(min=1e-6)
+    score = torch.tensor(scores, dtype=torch.float32).clamp(min=1e-6)
     class_index = torch.tensor(class_indices)
     class_count = max(class_indices) + 1
     log_means = torch.stack([score[class_index == index].mean().log() for index in range(class_count)])

@@ -138,7 +138,7 @@ def test_unreadable_images_are_reported(
     assert not any(score["path"] == "test/good/5.png" for score in read_scores(out))
     problems = read_metrics(out)["problems"]
     assert [
-        "test image left out: fabric/fabric/test/good/5.png is no image in a format that Pillow reads" in problems,
+        any(p.startswith("test image left out: fabric/fabric/test/good/5.png is no image in a") for p in problems),
         "reference left out: fabric/fabric/train/good/0.png is empty (0 bytes)" in problems,
         any(p.startswith("mask unreadable, left out of the pixel metrics: fabric/fabric/ground") for p in problems),
         any(p.startswith("empty mask of an anomalous image") for p in problems),

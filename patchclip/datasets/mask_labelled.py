@@ -12,7 +12,7 @@ from pathlib import Path
 
 from .folders import hold_out
 from .listing import Listing, direct_images, find_folder, list_images, subfolders
-from .mask_pixels import read_mask_file
+from .mask_files import read_mask_file
 from .masks import find_masks_beside
 from .types import Category, Sample
 

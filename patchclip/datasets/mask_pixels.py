@@ -1,41 +1,30 @@
-"""A file of a mask, in any of the ways that people save one -> which pixels are defective.
+"""The values of a mask -> which pixels are defective.
 
-By colour: black is background. The values of a file are one of
+Black is background. The other values are one of
 
 - labels: classes counted from 1, or one value for the defect; every value but 0 is defective,
-- black and white with soft edges (resized, blurred, from a lossy format): cut at half of the highest value,
-- neither: then the file is named as a problem.
+- white with soft edges (resized, blurred, from a lossy format): cut at half of the highest value,
+- neither: then that is named.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import NamedTuple
-
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
 
-#: Of `IMAGE_SUFFIXES`, as Pillow calls them.
-MASK_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "PPM")
+#: Classes are counted up to this value; in a JPEG such values are noise.
+MAX_CLASS = 32
+
+LEFT_OUT = "left out of the pixel metrics"
 
 #: In a mask of fewer pixels every value but 0 counts: nothing can be said of edges and areas.
 _MIN_JUDGED_PX = 64
-
-#: Classes are counted up to this value; in a JPEG such values are noise.
-_MAX_CLASS = 32
 
 #: Where low values, or greys, are more than so many, areas of one value tell classes from soft edges.
 _MAX_CLASS_LEVELS = 8
 
 #: Low values beside one high one are noise where they cover less than this share of what it covers.
 _MAX_NOISE_SHARE = 0.05
-
-#: More colours are those of a picture with soft edges, not of classes.
-_MAX_COLOURS = 32
-
-#: Channels that differ by more make a colour.
-_MIN_COLOUR_SPREAD = 64
 
 #: A value between black and half is an edge, or a class where areas have it; below this share of the highest value it
 #: is the noise of a lossy format.
@@ -50,161 +39,48 @@ _MAX_MIDDLE_SHARE = 0.1
 #: A mask that marks more than this is taken for an inverted one.
 _MAX_COVERAGE = 0.9
 
-_LEFT_OUT = "left out of the pixel metrics"
 
+def to_mask(values: np.ndarray, *, is_lossy: bool) -> tuple[np.ndarray | None, str | None]:
+    """Decide by the values alone which pixels are defective.
 
-class _File(NamedTuple):
-    """values: (H, W), 0 is background; pages: how many the file has; is_lossy: a JPEG."""
-
-    values: np.ndarray
-    pages: int
-    is_lossy: bool
-
-
-def read_mask_file(path: Path) -> tuple[np.ndarray | None, list[str]]:
-    """The defective pixels of a mask: upright, first page.
+    Args:
+        values: (H, W) bool, integers or floats; 0 is background.
+        is_lossy: of a JPEG, which holds no classes.
 
     Returns:
-        mask: (H, W) bool; None where it cannot be used: it cannot be read, it is a picture and no mask, or it looks
-            inverted (it marks more than 90 % but not all, or its whole border and more than half).
-        problems: what is unusual, one sentence each.
+        mask: (H, W) bool; None where the values are no mask's.
+        problem: what is unusual, else None.
     """
-    try:
-        file = _read_values(path)
-    except Exception as error:  # Pillow's plug-ins each raise their own
-        return None, [f"mask unreadable, {_LEFT_OUT}: {path} ({error})"]
-    problems = []
-    if file.pages > 1:
-        problems.append(f"mask of {file.pages} pages, the first is read: {path}")
-    mask, problem = _to_mask(file.values, is_lossy=file.is_lossy)
-    if problem:
-        problems.append(f"{problem}: {path}")
-    if mask is not None and _is_inverted(mask):
-        problems.append(f"mask marks {mask.mean():.0%} of the image, perhaps inverted, {_LEFT_OUT}: {path}")
-        mask = None
-    return mask, problems
+    if values.dtype == bool or values.size < _MIN_JUDGED_PX:
+        return values > 0, None
+    if not np.isfinite(values).all():
+        return None, f"mask with NaN or infinite values, {LEFT_OUT}"
+    levels = np.unique(values)
+    top = levels[-1]
+    if levels[0] < 0:
+        mask, problem = to_mask(np.maximum(values, 0), is_lossy=is_lossy)
+        return mask, f"mask with values below 0, taken for background{'; ' + problem if problem else ''}"
+    if is_lossy and top <= MAX_CLASS:
+        return np.zeros(values.shape, bool), None
+    is_integer = np.issubdtype(values.dtype, np.integer) or (levels == levels.round()).all()
+    if is_integer and top <= MAX_CLASS and not _is_soft(values, levels):
+        return values > 0, None
+    if len(levels) == 2:
+        return values == top, None
+    low = levels[(levels > 0) & (levels <= MAX_CLASS)]
+    if is_integer and not is_lossy and levels[0] == 0 and len(levels) == len(low) + 2:
+        return _classes_and_one_value(values, int(low[-1]), int(top))
+    return _cut(values, levels)
 
 
-def _is_inverted(mask: np.ndarray) -> bool:
+def looks_inverted(mask: np.ndarray) -> bool:
+    """Whether it marks more than 90 % but not all, or its whole border and more than half."""
     if mask.size < _MIN_JUDGED_PX or mask.all():
         return False
     coverage = mask.mean()
     edges = (mask[0], mask[-1], mask[:, 0], mask[:, -1])
     marks_border = all(edge.all() for edge in edges)
     return bool(coverage > _MAX_COVERAGE or (marks_border and coverage > 0.5))
-
-
-# --- file -> values -----------------------------------------------------------------------------------------------
-
-
-def _read_values(path: Path) -> _File:
-    try:
-        with Image.open(path, formats=MASK_FORMATS) as opened:
-            pages = getattr(opened, "n_frames", 1)
-            is_lossy = opened.format in ("JPEG", "MPO")
-            upright = ImageOps.exif_transpose(opened)
-            return _File(_values_of(upright), pages, is_lossy)
-    except OSError:
-        if path.suffix.lower() not in (".tif", ".tiff"):
-            raise
-        values = _decode_with_opencv(path)
-        if values is None:
-            raise
-        return _File(values, 1, is_lossy=False)
-
-
-def _decode_with_opencv(path: Path) -> np.ndarray | None:
-    """(H, W) of a TIFF that Pillow does not know, such as colour in floats; None where OpenCV does not either."""
-    encoded = np.frombuffer(path.read_bytes(), np.uint8)
-    decoded = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED) if encoded.size else None
-    if decoded is None or decoded.ndim == 2:
-        return decoded
-    has_alpha = decoded.shape[2] in (2, 4)
-    colours = decoded[..., :-1] if has_alpha else decoded
-    return colours.max(2)
-
-
-def _values_of(image: Image.Image) -> np.ndarray:
-    """(H, W) bool, integers or floats; 0 is background."""
-    if image.mode == "P":
-        indices = np.asarray(image)
-        colours = np.asarray(image.convert("RGB"))
-        if _indices_tell(indices, colours):
-            return indices
-    if image.mode in ("1", "L", "I", "F") or image.mode.startswith("I;16"):
-        return np.asarray(image)
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or (image.mode == "P" and "transparency" in image.info):
-        rgba = np.asarray(image.convert("RGBA"))
-        return _values_with_alpha(rgba[..., :3], rgba[..., 3])
-    return _values_of_colours(np.asarray(image.convert("RGB")))
-
-
-def _indices_tell(indices: np.ndarray, colours: np.ndarray) -> bool:
-    """Whether a palette image is one of classes whose indices say more than its colours do.
-
-    So where all its colours are the same, and where black is 0, and 255 (ignore) stands beside classes in colour.
-    """
-    used = np.unique(indices)
-    if (colours == colours[0, 0]).all():
-        return len(used) > 1
-    black = np.unique(indices[colours.max(2) <= _MAX_CLASS])
-    spread = colours.max(2) - colours.min(2)
-    has_ignore = len(used) > 2 and used[-1] == 255 and used[-2] <= _MAX_CLASS
-    return bool(has_ignore and black.tolist() == [0] and spread.max() > _MIN_COLOUR_SPREAD)
-
-
-def _values_with_alpha(colours: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """What is transparent is background; where all that is opaque has one colour, it is the defect.
-
-    Alpha that is opaque or transparent everywhere says nothing.
-    """
-    opaque = alpha > 127
-    if opaque.all() or not opaque.any():
-        return _values_of_colours(colours)
-    painted = colours[opaque]
-    if (painted == painted[0]).all():
-        return alpha
-    values = _values_of_colours(colours)
-    return (values * (alpha / 255)).round().astype(values.dtype)
-
-
-def _values_of_colours(colours: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8 -> (H, W) uint8: the highest channel; where colours are classes 255 for all but black."""
-    highest = colours.max(2)
-    spread = highest - colours.min(2)
-    if spread.max() > _MIN_COLOUR_SPREAD:
-        packed = colours.astype(np.int32) @ np.array([65536, 256, 1], np.int32)
-        is_black = highest <= _MAX_CLASS
-        if is_black.any() and len(np.unique(packed)) <= _MAX_COLOURS:
-            return np.where(is_black, 0, 255).astype(np.uint8)
-    return highest
-
-
-# --- values -> mask -----------------------------------------------------------------------------------------------
-
-
-def _to_mask(values: np.ndarray, *, is_lossy: bool) -> tuple[np.ndarray | None, str | None]:
-    """(H, W) bool, and what is unusual; None where the values are no mask's."""
-    if values.dtype == bool or values.size < _MIN_JUDGED_PX:
-        return values > 0, None
-    if not np.isfinite(values).all():
-        return None, f"mask with NaN or infinite values, {_LEFT_OUT}"
-    levels = np.unique(values)
-    top = levels[-1]
-    if levels[0] < 0:
-        mask, problem = _to_mask(np.maximum(values, 0), is_lossy=is_lossy)
-        return mask, f"mask with values below 0, taken for background{'; ' + problem if problem else ''}"
-    if is_lossy and top <= _MAX_CLASS:
-        return np.zeros(values.shape, bool), None
-    is_integer = np.issubdtype(values.dtype, np.integer) or (levels == levels.round()).all()
-    if is_integer and top <= _MAX_CLASS and not _is_soft(values, levels):
-        return values > 0, None
-    if len(levels) == 2:
-        return values == top, None
-    low = levels[(levels > 0) & (levels <= _MAX_CLASS)]
-    if is_integer and not is_lossy and levels[0] == 0 and len(levels) == len(low) + 2:
-        return _classes_and_one_value(values, int(low[-1]), int(top))
-    return _cut(values, levels)
 
 
 def _is_soft(values: np.ndarray, levels: np.ndarray) -> bool:
@@ -243,7 +119,7 @@ def _cut(values: np.ndarray, levels: np.ndarray) -> tuple[np.ndarray | None, str
     middle = (values > 0.25 * top) & (values < 0.75 * top)
     marked = values > _NOISE_SHARE * top
     if middle.mean() > _MAX_MIDDLE_SHARE and middle.sum() > 0.5 * marked.sum():
-        return None, f"mask is a picture or a map, {middle.mean():.0%} lies between black and white, {_LEFT_OUT}"
+        return None, f"mask is a picture or a map, {middle.mean():.0%} lies between black and white, {LEFT_OUT}"
     lost = _pieces_without_core(values > 0.2 * top, above_half)
     if lost.sum() > _MIN_LOST_SHARE * marked.sum():
         return above_half, f"mask with pieces of grey below half, not counted ({int(lost.sum())} pixels)"

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from ..printable import printable
-from .mask_pixels import MASK_FORMATS, read_mask_file
+from .mask_files import MASK_FORMATS, read_mask_file
 from .types import IMAGE_SUFFIXES, Sample
 
 #: How far the aspect ratios of a mask and its image may differ.

@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from dataset_files import mask_of
 from PIL import Image
 
@@ -117,15 +118,55 @@ def test_floats(tmp_path: Path) -> None:
         mask, problem = read(save(tmp_path / "mask.tif", soft * scale))
         assert problem is None
         assert (mask == (soft > 0.5 * soft.max())).all()
-    colours = np.dstack([soft, soft, soft])  # which Pillow does not open
-    assert cv2.imwrite(str(tmp_path / "colours.tif"), colours)
-    assert (read(tmp_path / "colours.tif")[0] == (soft > 0.5 * soft.max())).all()
     soft[0, 0] = np.nan
     save(tmp_path / "mask.tif", soft)
     mask, problem = read_mask(Sample(tmp_path / "i.png", 1, None, (tmp_path / "mask.tif",)), SIZE_HW)
     assert mask is None
     assert problem is not None
     assert "mask with NaN or infinite values, left out" in problem
+
+
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32", "float64", "uint32"])
+def test_tiff_in_colour_of_any_depth_and_planes(tmp_path: Path, dtype: str, planar: str) -> None:
+    highest = 1 if dtype.startswith("float") else np.iinfo(dtype).max
+    red = np.zeros((*SIZE_HW, 3), dtype)
+    red[true_mask(), 0] = highest
+    values = red if planar == "contig" else np.moveaxis(red, 2, 0)
+    tifffile.imwrite(tmp_path / "mask.tif", values, photometric="rgb", planarconfig=planar)
+    mask, problem = read(tmp_path / "mask.tif")
+    assert problem is None
+    assert (mask == true_mask()).all()
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_tiff_whose_0_is_white(tmp_path: Path, dtype: str) -> None:
+    values = np.where(true_mask(), 0, np.iinfo(dtype).max).astype(dtype)
+    tifffile.imwrite(tmp_path / "mask.tif", values, photometric="miniswhite")
+    mask, problem = read(tmp_path / "mask.tif")
+    assert problem is None
+    assert (mask == true_mask()).all()
+
+
+@pytest.mark.parametrize("highest", [255, 65535])
+def test_tiff_palettes_of_8_and_16_bits(tmp_path: Path, highest: int) -> None:
+    colours = np.zeros((3, 256), np.uint16)
+    colours[:, 0] = highest  # white comes first
+    indices = np.where(true_mask(), 0, 1).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "mask.tif", indices, photometric="palette", colormap=colours)
+    mask, problem = read(tmp_path / "mask.tif")
+    assert problem is None
+    assert (mask == true_mask()).all()
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_tiff_orientation(tmp_path: Path, dtype: str) -> None:
+    sideways = np.rot90(true_mask()).astype(dtype)
+    tag = (274, 3, 1, 6, True)  # to be turned by 90 degrees clockwise
+    tifffile.imwrite(tmp_path / "mask.tif", sideways, photometric="minisblack", extratags=[tag])
+    mask, problem = read(tmp_path / "mask.tif")
+    assert problem is None
+    assert (mask == true_mask()).all()
 
 
 def test_values_below_zero_are_background(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ import torch
 from . import fitting, inference, persistence
 from .config import Config, Options
 from .encoders.clip import Backbone, resolve_device
-from .encoders.loading import downloads, load_model
+from .encoders.downloads import downloads
+from .encoders.loading import load_model
 from .encoders.prompts import DEFAULT_DEFECTS
 from .errors import ImageError
 from .features import FeatureExtractor

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import difflib
 import json
-import logging
 import os
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import getproxies
 
 import open_clip
 import torch
 from torch import nn
 
-from ..errors import ModelNotFoundError, PatchclipError, WeightsUnavailableError
+from ..errors import ModelNotFoundError, WeightsUnavailableError
+from .downloads import (
+    NEEDS_PERMISSION,
+    WEIGHTS_REMEDY,
+    downloads_allowed,
+    failures_in_words,
+    offline_unless_reachable,
+    root_logger_silenced,
+)
 from .model import LoadedModel, ModelDefaults
 
 #: The embedded model.
@@ -46,27 +49,12 @@ DEFAULT_TAGS = {
     "ViT-bigG-14": "laion2b_s39b_b160k",
 }
 
-_CONNECT_TIMEOUT_S = 3.0
-
 #: Entries of OpenAI's own files that are no weights, and buffers that a model makes by itself.
 _JIT_ENTRIES = ("input_resolution", "context_length", "vocab_size")
 _DERIVED_ENTRIES = ("attn_mask", "position_ids")
 
 #: Loading changes what the whole process shares: random numbers, and whether the hub is asked.
 _LOADING_LOCK = threading.Lock()
-
-#: Whether weights that are not on this machine may be downloaded.
-_downloads_allowed: ContextVar[bool] = ContextVar("downloads_allowed", default=True)
-
-_NEEDS_PERMISSION = (
-    "are not on this machine, and a detector's file may not download them unasked: pass allow_download=True to "
-    "Detector.load if you trust the file, or pretrained= with the weights"
-)
-
-_REMEDY = (
-    'pass pretrained="path/to/checkpoint.safetensors" with weights that you have on disk, '
-    'or use the embedded model, Detector("tiny")'
-)
 
 
 def load_model(name: str, pretrained: str | os.PathLike[str] | None = None) -> LoadedModel:
@@ -106,7 +94,7 @@ def _load(name: str, pretrained: str | None) -> LoadedModel:
     if name.startswith("hf-hub:"):
         if pretrained is not None:
             raise ModelNotFoundError(f"{name!r} brings its own weights: leave out pretrained={pretrained!r}")
-        with _offline_unless_reachable(), _failures_in_words(f"the weights of {name!r}"):
+        with offline_unless_reachable(), failures_in_words(f"the weights of {name!r}"):
             return _loaded(name, None, _create(name, None, quick_gelu=False), open_clip.get_tokenizer(name))
     if name not in open_clip.list_models():
         raise ModelNotFoundError(_unknown(name))
@@ -119,8 +107,8 @@ def _load(name: str, pretrained: str | None) -> LoadedModel:
     if pretrained is not None and (Path(pretrained).suffix or "/" in pretrained or Path(pretrained).is_file()):
         from_hub = {"hf_model_name", "hf_tokenizer_name"} & config["text_cfg"].keys()
         with (
-            _offline_unless_reachable() if from_hub else nullcontext(),
-            _failures_in_words(f"the text tower of {name!r}"),
+            offline_unless_reachable() if from_hub else nullcontext(),
+            failures_in_words(f"the text tower of {name!r}"),
         ):
             clip = _create_from_file(name, Path(pretrained))
             return _loaded(name, pretrained, clip, open_clip.get_tokenizer(name))
@@ -128,13 +116,13 @@ def _load(name: str, pretrained: str | None) -> LoadedModel:
     tags = open_clip.list_pretrained_tags_by_model(name)
     if pretrained not in tags:
         raise WeightsUnavailableError(
-            f"no weights {pretrained!r} for {name!r}; known tags: {', '.join(tags) or 'none'}; or {_REMEDY}"
+            f"no weights {pretrained!r} for {name!r}; known tags: {', '.join(tags) or 'none'}; or {WEIGHTS_REMEDY}"
         )
     tag_config = open_clip.get_pretrained_cfg(name, pretrained)
-    if not _downloads_allowed.get() and not tag_config.get("hf_hub"):
-        raise WeightsUnavailableError(f"the weights of {name!r} with tag {pretrained!r} {_NEEDS_PERMISSION}")
+    if not downloads_allowed.get() and not tag_config.get("hf_hub"):
+        raise WeightsUnavailableError(f"the weights of {name!r} with tag {pretrained!r} {NEEDS_PERMISSION}")
     quick_gelu = bool(tag_config.get("quick_gelu", False))
-    with _offline_unless_reachable(), _failures_in_words(f"the weights of {name!r} with tag {pretrained!r}"):
+    with offline_unless_reachable(), failures_in_words(f"the weights of {name!r} with tag {pretrained!r}"):
         clip = _create(name, pretrained, quick_gelu=quick_gelu)
         return _loaded(name, pretrained, clip, open_clip.get_tokenizer(name))
 
@@ -147,7 +135,7 @@ def default_tag(name: str) -> str:
     """
     tags = open_clip.list_pretrained_tags_by_model(name)
     if not tags:
-        raise WeightsUnavailableError(f"open_clip lists no weights for {name!r}: {_REMEDY}")
+        raise WeightsUnavailableError(f"open_clip lists no weights for {name!r}: {WEIGHTS_REMEDY}")
     return DEFAULT_TAGS.get(name, tags[-1])
 
 
@@ -184,69 +172,6 @@ def _create(name: str, pretrained: str | None, *, quick_gelu: bool) -> nn.Module
     return open_clip.create_model(
         name, pretrained, force_quick_gelu=quick_gelu, require_pretrained=True, precision="fp32"
     )
-
-
-@contextmanager
-def downloads(*, allowed: bool) -> Iterator[None]:
-    """Whether models that are loaded inside, in this thread, may be downloaded; else only the cache serves."""
-    token = _downloads_allowed.set(allowed)
-    try:
-        yield
-    finally:
-        _downloads_allowed.reset(token)
-
-
-@contextmanager
-def _failures_in_words(what: str) -> Iterator[None]:
-    """Around downloads."""
-    try:
-        yield
-    except PatchclipError:
-        raise
-    except Exception as error:  # every hub client raises its own kinds
-        if not _downloads_allowed.get():
-            raise WeightsUnavailableError(f"{what} {_NEEDS_PERMISSION}") from error
-        cause = str(error).strip().split("\n")[0]
-        raise WeightsUnavailableError(
-            f"{what} could not be downloaded ({cause}): check the network, {_REMEDY}"
-        ) from error
-
-
-@contextmanager
-def root_logger_silenced() -> Iterator[None]:
-    """What libraries log on the root logger itself is dropped, and does not configure it; other loggers go on."""
-    root, handler = logging.getLogger(), logging.NullHandler()
-
-    def drop(record: logging.LogRecord) -> bool:
-        return False
-
-    root.addHandler(handler)
-    root.addFilter(drop)
-    try:
-        yield
-    finally:
-        root.removeFilter(drop)
-        root.removeHandler(handler)
-
-
-@contextmanager
-def _offline_unless_reachable() -> Iterator[None]:
-    """Without a network the hub's client would retry for most of a minute; its cache serves all the same."""
-    from huggingface_hub import constants
-
-    host = urlsplit(constants.ENDPOINT).hostname
-    before = constants.HF_HUB_OFFLINE
-    if not _downloads_allowed.get():
-        constants.HF_HUB_OFFLINE = True
-    elif not getproxies():
-        try:
-            socket.create_connection((host, 443), timeout=_CONNECT_TIMEOUT_S).close()
-        except OSError:
-            constants.HF_HUB_OFFLINE = True
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE = before
 
 
 def _create_from_file(name: str, path: Path) -> nn.Module:

@@ -54,6 +54,8 @@ def planned_batches(
             num_workers=workers,
             prefetch_factor=_BATCHES_AHEAD if workers else None,
             worker_init_fn=_start_worker,
+            # forked after OpenCV has used its threads, a worker waits for them for ever
+            multiprocessing_context="spawn" if workers else None,
         )
     )
 

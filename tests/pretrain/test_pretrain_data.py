@@ -53,7 +53,6 @@ def test_a_broken_pattern_is_compared_with_another_shot(tmp_path: Path, monkeypa
     assert (100, 0) not in set(zip(seen, seen[1:], strict=False))
 
 
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_batches_do_not_depend_on_who_makes_them(tmp_path: Path) -> None:
     build_pool(tmp_path, 8, 0, 1, side=96)
     assert np.load(tmp_path / "views.npy", mmap_mode="r").shape == (8, 3, 96, 96, 3)

@@ -11,6 +11,7 @@ import numpy as np
 
 from accuracy.synthetic_set import make_synthetic
 from patchclip.datasets import Category, DatasetError, read_dataset, read_elpv, read_textile
+from patchclip.printable import printable
 
 #: What --dataset knows: sets that have no path.
 DATASETS = ("synthetic", "elpv", "textile")
@@ -50,7 +51,7 @@ def load_categories(
 def _name_above(path: Path, paths: Sequence[Path]) -> str:
     """Of the folder that a data set is in; its whole path where another data set is in a folder of that name."""
     same = [other for other in paths if other.parts[-2:] == path.parts[-2:]]
-    return path.parent.name if len(same) == 1 else str(path.parent)
+    return printable(path.parent.name if len(same) == 1 else str(path.parent))
 
 
 def _read_by_name(name: str, folder: Path) -> list[Category]:
@@ -84,9 +85,10 @@ def relative_path(category: Category, path: Path) -> str:
 def shorten(problems: Sequence[str], categories: Sequence[Category]) -> Iterator[str]:
     """Remarks with the names of data sets in place of their folders."""
     for problem in problems:
+        shortened = printable(problem)
         for category in categories:
-            problem = problem.replace(str(category.root), f"{category.dataset}/{category.name}")
-        yield problem
+            shortened = shortened.replace(printable(str(category.root)), f"{category.dataset}/{category.name}")
+        yield shortened
 
 
 def describe_data(categories: Sequence[Category]) -> list[dict[str, Any]]:
@@ -99,7 +101,7 @@ def describe_data(categories: Sequence[Category]) -> list[dict[str, Any]]:
             "references": sum(map(len, category.references.values())),
             "normal": sum(1 - sample.label for sample in category.test),
             "anomalous": sum(sample.label for sample in category.test),
-            "with_mask": sum(bool(sample.masks) for sample in category.test),
+            "with_mask": sum(bool(sample.masks) for sample in category.test if sample.label),
         }
         for category in categories
     ]

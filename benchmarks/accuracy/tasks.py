@@ -88,7 +88,7 @@ class _Predicted:
 def _predict_all(task: Task, method: Method, batch_size: int, advance: Callable[[int], object]) -> _Predicted:
     samples = task.category.test
     paths = [sample.path for sample in samples]
-    has_masks = any(sample.masks for sample in samples)
+    has_masks = any(sample.masks for sample in samples if sample.label)
     _warm_up(method, paths)
     predicted = _Predicted()
     predictions = iter(method.predict(paths, batch_size=batch_size))

@@ -135,10 +135,10 @@ def _widen(mask: np.ndarray, side: int) -> np.ndarray:
 
 
 def _flat_areas(values: np.ndarray, among: np.ndarray) -> np.ndarray:
-    """(H, W) bool: pixels of `among` above 0 whose 3 x 3 neighbours all have the same value; edges have none."""
+    """(H, W) bool: pixels of `among` whose 3 x 3 neighbours all have the same value; edges have none."""
     exact = values.astype(np.float64)
     same = cv2.dilate(exact, np.ones((3, 3))) == cv2.erode(exact, np.ones((3, 3)))
-    return same & among & (values > 0)
+    return same & among
 
 
 def _pieces_without_core(marked: np.ndarray, core: np.ndarray) -> np.ndarray:

@@ -83,6 +83,18 @@ def test_255_beside_classes_is_ignore(tmp_path: Path, palette: bool) -> None:
     assert "mask with values up to 2 and 255, which counts as 'ignore'" in problem
 
 
+def test_255_is_a_defect_where_black_is_not_0(tmp_path: Path) -> None:
+    """A palette of black, white and red, whose indices are no classes."""
+    indices = np.where(grey_mask() > 0, 255, 1).astype(np.uint8)
+    indices[30:40, 30:40] = 2
+    image = Image.frombytes("P", SIZE_HW[::-1], indices.tobytes())
+    image.putpalette([255, 0, 0, 0, 0, 0, 255, 0, 0] + [0] * 756 + [255, 255, 255])
+    image.save(tmp_path / "mask.png")
+    mask, problem = read(tmp_path / "mask.png")
+    assert problem is None
+    assert overlap(mask, problem) == 1
+
+
 def test_rare_low_values_beside_255_are_noise(tmp_path: Path) -> None:
     values = grey_mask()
     values[0, :5] = 1

@@ -32,11 +32,15 @@ _UNLIKE_RATE = 0.005
 #: At most this share of the scores, the highest, can be unlike the rest; one in any case.
 _MOST_UNLIKE = 0.25
 
-#: At most this share, rounded up, is left out of a threshold: more may be a second kind of normal image.
+#: At most this share, rounded up, is left out of a threshold or above that of `fit`: more may be normal images of a
+#: second kind.
 _MOST_LEFT_OUT = 0.1
 
 #: Classes of fewer images are judged together, on the scale that they share.
 _LEAST_CLASS = 6
+
+#: The limit that lowers the threshold of `fit` is for a rate so many times smaller.
+_LIMIT_RATE_DIVISOR = 10
 
 #: Log odds that differ less than this on average differ by rounding.
 _LEAST_DEVIATION = 0.02
@@ -233,6 +237,9 @@ def from_normal_scores(
     deviation in which a score far from the others counts no more than one at 1.5 deviations (Huber, proposal 2): an
     image that is unlike the few others when it is left out must not hide all defects.
 
+    With "fit" and a usual spread the threshold is at most that limit for a tenth of the rate, but no lower than a tenth
+    of the scores exceed: an image that is bad and not far enough from the rest to be left out hides fewer defects then.
+
     Args:
         scores: (n,) in [0, 1] of normal images, n >= 2.
         rate: in (0, 1).
@@ -251,16 +258,26 @@ def from_normal_scores(
         raise ValueError(f"expected at least 2 normal images for a threshold, got {count}: add more")
     image_count = min(image_count or count, count)
     ordered = np.sort(np.asarray(scores, np.float64))
-    if image_count == count >= images_needed(rate):
-        rank = math.ceil((count + 1) * (1 - rate) - 1e-9)
-        return Threshold(float(ordered[rank - 1]), source, guaranteed=source == "calibrate")
+    if image_count != count or count < images_needed(rate):
+        return Threshold(_upper_limit(ordered, rate, source, image_count, usual_spread), source)
+    rank = math.ceil((count + 1) * (1 - rate) - 1e-9)
+    value = float(ordered[rank - 1])
+    if source == "fit" and usual_spread is not None:
+        limit = _upper_limit(ordered, rate / _LIMIT_RATE_DIVISOR, source, count, usual_spread)
+        lowest = float(ordered[-1 - math.ceil(_MOST_LEFT_OUT * count)])
+        value = min(value, max(limit, lowest))
+    return Threshold(value, source, guaranteed=source == "calibrate")
+
+
+def _upper_limit(ordered: np.ndarray, rate: float, source: str, image_count: int, usual_spread: float | None) -> float:
+    """Student's upper prediction limit for one more score, robust against a few that are far from the others."""
     from scipy.special import expit, logit, stdtrit  # scipy.stats has Student's t too, and takes a second to import
 
     log_odds = logit(ordered.clip(1e-6, 1 - 1e-6))
     centre, deviation = _winsorised(log_odds, _VARIANCE_KEPT[source], usual_spread)
-    degrees = count - 1 if usual_spread is None else image_count - 1 + _PRIOR_SCORES
+    degrees = len(ordered) - 1 if usual_spread is None else image_count - 1 + _PRIOR_SCORES
     limit = centre + stdtrit(degrees, 1 - rate) * deviation * math.sqrt(1 + 1 / image_count)
-    return Threshold(float(expit(limit)), source)
+    return float(expit(limit))
 
 
 def _winsorised(values: np.ndarray, variance_kept: float, usual_spread: float | None) -> tuple[float, float]:

@@ -14,7 +14,7 @@ from scipy.special import expit
 from scipy.stats import norm
 
 from patchclip import Detector
-from patchclip.threshold import NormalScore, Threshold, threshold_of, unlike_the_rest
+from patchclip.threshold import NormalScore, Threshold, from_normal_scores, threshold_of, unlike_the_rest
 
 #: Log odds of nine scores: the median is -3, and the four above it are 0.1 higher.
 NINE = [-3.1] * 4 + [-3.0] + [-2.9] * 4
@@ -129,6 +129,26 @@ def test_more_than_a_tenth_count() -> None:
     assert "too many to be left out" in notes[0]
     assert [normal.kind for normal in three.normal_scores[-3:]] == ["unlike"] * 3
     assert all(normal.counts for normal in three.normal_scores)
+
+
+def test_what_is_not_quite_unlike_counts_less_in_a_fit() -> None:
+    """The threshold is that of few images for a tenth of the rate, where the usual spread is known."""
+    scores = [*normal_quantiles(19), float(expit(-2.2))]
+    assert unlike_the_rest(scores, 0.005, usual_spread=0.2) == []
+    limit = from_normal_scores(np.array(scores), 0.005, "fit", usual_spread=0.2).value
+    assert scores[18] < limit < scores[19]
+    expected = {("fit", 0.2): limit, ("fit", None): scores[19], ("calibrate", 0.2): scores[19]}
+    for (source, usual_spread), value in expected.items():
+        found = from_normal_scores(np.array(scores), 0.05, source, usual_spread=usual_spread)
+        assert found.value == pytest.approx(value, abs=1e-12)
+        assert found.guaranteed == (source == "calibrate")
+
+
+def test_a_second_kind_of_normal_image_stays_normal() -> None:
+    """Four of 20: two of them, a tenth of all, may exceed the threshold of a fit."""
+    scores = [*normal_quantiles(16, centre=-5), *normal_quantiles(4, centre=-2)]
+    found = from_normal_scores(np.array(scores), 0.05, "fit", usual_spread=0.2)
+    assert found.value == scores[17]
 
 
 def test_too_few_are_left_for_the_rate() -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import json
+import socket
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import open_clip
@@ -70,6 +72,26 @@ def fit_quietly(detector: Detector, images: Sequence[np.ndarray] | Mapping[str, 
 def make_extractor(detector: Detector) -> FeatureExtractor:
     """A second extractor with the backbone and the options of a detector."""
     return FeatureExtractor(detector.backbone, Config(**detector.options))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_network() -> Iterator[None]:
+    """No test asks another machine for anything: a connection that is tried fails it."""
+    connect = socket.socket.connect
+
+    def connect_on_this_machine(self: socket.socket, address: Any) -> None:
+        if self.family != socket.AF_UNIX:  # worker processes hand over tensors by those
+            raise AssertionError(f"a test may not use the network: {address}")
+        connect(self, address)
+
+    def refuse(host: object, *arguments: object, **options: object) -> None:
+        raise AssertionError(f"a test may not use the network: {host}")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", connect_on_this_machine)
+        patch.setattr(socket, "create_connection", refuse)
+        patch.setattr(socket, "getaddrinfo", refuse)
+        yield
 
 
 @pytest.fixture(scope="session")

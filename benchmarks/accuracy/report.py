@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
 
 from accuracy import charts, tables
 from accuracy.results import Run, Unit
@@ -107,7 +106,7 @@ def _summary_cell(metric: str, value: Mapping[str, Any] | None, best: float | No
     if value["sd"] is not None and metric in _WITH_SPREAD:
         cell["spread"] = f"{value['sd']:.3f}"
     if metric == "image_auroc":
-        cell["mark"] = Markup(charts.interval_mark(mean, low, high, colour))
+        cell["mark"] = charts.interval_mark(mean, low, high, colour)
     return cell
 
 
@@ -161,29 +160,29 @@ def _areas(by_kind: Mapping[str, Any], kinds: Iterable[str]) -> list[float | Non
     return [by_kind[kind]["image_auroc"] if kind in by_kind else None for kind in kinds]
 
 
-def _curve_charts(shown: Mapping[str, Unit], colours: Colours) -> dict[str, Markup]:
+def _curve_charts(shown: Mapping[str, Unit], colours: Colours) -> dict[str, str]:
     """Caption -> chart, of the curves that there are."""
     drawn = {}
     roc = {name: unit.curves["roc"] for name, unit in shown.items() if "roc" in unit.curves}
     if roc:
         x_title, y_title = "false-positive rate of images", "true-positive rate"
         chart = charts.curve_chart(roc, colours, x_title=x_title, y_title=y_title, diagonal=True)
-        drawn["ROC of images"] = Markup(chart)
+        drawn["ROC of images"] = chart
     pro = {name: unit.curves["pro"] for name, unit in shown.items() if "pro" in unit.curves}
     if pro:
         x_title, y_title = "false-positive rate of pixels", "region overlap"
         chart = charts.curve_chart(pro, colours, x_title=x_title, y_title=y_title, x_limit=metrics.PRO_LIMIT)
-        drawn["PRO of pixels"] = Markup(chart)
+        drawn["PRO of pixels"] = chart
     return drawn
 
 
-def _histograms(shown: Mapping[str, Unit]) -> dict[str, Markup]:
+def _histograms(shown: Mapping[str, Unit]) -> dict[str, str]:
     drawn = {}
     for name, unit in shown.items():
         normal = [score["score"] for score in unit.scores if not score["label"]]
         anomalous = [score["score"] for score in unit.scores if score["label"]]
         if normal or anomalous:
-            drawn[name] = Markup(charts.histogram_chart(normal, anomalous, unit.row["threshold"]))
+            drawn[name] = charts.histogram_chart(normal, anomalous, unit.row["threshold"])
     return drawn
 
 
@@ -195,6 +194,6 @@ def _part_bars(timed: Sequence[Mapping[str, Any]], colours: Colours) -> list[dic
     totals = [sum(row["parts_s"].values()) for row in timed]
     bars = []
     for row, total_s in zip(timed, totals, strict=True):
-        chart = Markup(charts.stacked_bar(row["parts_s"], colours, max(totals)))
+        chart = charts.stacked_bar(row["parts_s"], colours, max(totals))
         bars.append({"method": row["method"], "chart": chart, "total_ms": 1000 * total_s})
     return bars

@@ -6,10 +6,12 @@ A batch is a pure function of (seed, step, rank), so a resumed run sees what an 
 from __future__ import annotations
 
 import hashlib
+import math
 import multiprocessing
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from ..synthetic.surfaces import Rng
 from .mixtures import sample_mixture
 from .photographs import photographed
 
+_RENDERED_AT_ONCE = 16  # products that a process takes at a time
 _VIEWS = 3  # two flawless images and one with a broken pattern
 _DEFECTIVE_SHARE = 0.85
 _MIXTURE_SHARE = 0.4  # of the drawn products
@@ -63,7 +66,6 @@ def _product(seed: int, index: int, photographs: Sequence[Path]) -> Surface:
 
 def _render(job: tuple[str, int, int, Sequence[Path]]) -> int:
     folder, seed, index, photographs = job
-    cv2.setNumThreads(1)
     views = np.load(Path(folder) / "views.npy", mmap_mode="r+")
     masks = np.load(Path(folder) / "masks.npy", mmap_mode="r+")
     surface = _product(seed, index, photographs)
@@ -97,8 +99,14 @@ def build_pool(
     np.lib.format.open_memmap(folder / "views.npy", "w+", np.uint8, shape)
     np.lib.format.open_memmap(folder / "masks.npy", "w+", bool, (products, side, side))
     jobs = [(str(folder), seed, index, photographs) for index in range(products)]
-    with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        for _ in tqdm(pool.imap_unordered(_render, jobs, chunksize=16), "surfaces", products, disable=None):
+    with ExitStack() as stack:
+        rendered: Iterable[int] = map(_render, jobs)
+        processes = min(workers, math.ceil(products / _RENDERED_AT_ONCE))
+        if processes > 1:  # one would only take time to start
+            pool = multiprocessing.get_context("spawn").Pool(processes, cv2.setNumThreads, (1,))
+            stack.enter_context(pool)
+            rendered = pool.imap_unordered(_render, jobs, chunksize=_RENDERED_AT_ONCE)
+        for _ in tqdm(rendered, "surfaces", products, disable=None):
             pass
     done.write_text(stamp)
 

@@ -57,6 +57,7 @@ def test_a_text_tower_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
     save_file(random_clip(1).state_dict(), tmp_path / "weights.safetensors")
     monkeypatch.setattr(open_clip, "create_model", create_model)
+    monkeypatch.setattr(socket, "create_connection", unreachable)
     with pytest.raises(WeightsUnavailableError, match=r"the text tower of 'xlm-roberta-base-ViT-B-32'.*transformers"):
         load_model("xlm-roberta-base-ViT-B-32", str(tmp_path / "weights.safetensors"))
 

@@ -72,6 +72,13 @@ def test_batches_do_not_depend_on_who_makes_them(tmp_path: Path) -> None:
     assert not torch.equal(made[0][0][1].queries, made[0][2][1].queries)
 
 
+def test_a_pool_does_not_depend_on_how_many_processes_render_it(tmp_path: Path) -> None:
+    for processes in (1, 2):
+        build_pool(tmp_path / str(processes), 17, 0, processes, side=32)  # the seventeenth is the second process's
+    for name in ("views.npy", "masks.npy"):
+        assert np.array_equal(np.load(tmp_path / "1" / name), np.load(tmp_path / "2" / name))
+
+
 def test_a_sampler_can_be_sent_to_a_process(tmp_path: Path) -> None:
     build_pool(tmp_path, 4, 0, 1, side=64)
     sampler = PairSampler(tmp_path, 4, 0)

@@ -73,6 +73,13 @@ def test_coreset_is_the_greedy_one() -> None:
     assert found.tolist() == sorted(chosen)
 
 
+def test_coreset_of_equal_vectors_takes_none_twice() -> None:
+    equal = torch.tensor([[0.0, 1.0]] * 6 + [[1.0, 0.0]] * 4)
+    found = PatchBank(equal).coreset(7, progress=False)
+    assert len(found.unique()) == 7
+    assert len(equal[found].unique(dim=0)) == 2
+
+
 def test_coreset_of_long_vectors_covers_nearly_as_well() -> None:
     points = random_vectors(400, 300)
 

@@ -33,6 +33,19 @@ def test_heatmap_without_smoothing_is_bilinear() -> None:
     found = to_heatmaps(torch.tensor([[[0.0, 1.0]]]), (2, 4), 0.0)
     assert found.shape == (1, 2, 4)
     assert found[0, 0].tolist() == pytest.approx([0, 0.25, 0.75, 1])
+    half = to_heatmaps(torch.tensor([[[0.0, 1.0]]], dtype=torch.bfloat16), (2, 4), 0.0)
+    assert half.dtype == torch.float32
+    assert half.tolist() == found.tolist()
+
+
+@pytest.mark.parametrize("smoothing", [0.25, 0.4])
+def test_smoothing_against_scipy(smoothing: float) -> None:
+    maps = torch.rand(2, 5, 7, generator=torch.Generator().manual_seed(0))
+    found = to_heatmaps(maps, (20, 28), smoothing)  # four cells to a patch, so that the last step changes nothing
+    for index in range(2):
+        fine = ndimage.zoom(maps[index].double().numpy(), 4, order=1, mode="nearest", grid_mode=True)
+        expected = ndimage.gaussian_filter(fine, 4 * smoothing, mode="nearest", truncate=3)
+        np.testing.assert_allclose(found[index].numpy(), expected, atol=1e-6, rtol=0)
 
 
 def test_smoothing_keeps_a_constant_and_lowers_a_peak() -> None:
@@ -69,6 +82,21 @@ def test_regions_by_hand() -> None:
     assert find_regions(heatmap, 0.9, (4, 6)) == []  # above means above
 
 
+def test_a_threshold_is_compared_unrounded() -> None:
+    heatmap = np.zeros((8, 12), np.float32)
+    heatmap[3, 3] = 0.1  # 0.1000000015 in float32
+    for threshold, count in ((0.1, 1), (float(np.float32(0.1)), 0)):
+        assert len(find_regions(heatmap, threshold, (4, 6))) == count
+
+
+def test_a_higher_region_inside_the_box_of_another() -> None:
+    heatmap = np.zeros((9, 18), np.float32)
+    heatmap[1:8, 1] = heatmap[7, 1:8] = 0.625  # an L, and a pixel in its angle
+    heatmap[2, 6] = 0.875
+    found = [(region.box_xyxy, region.area_px, region.score) for region, _ in find_regions(heatmap, 0.5, (3, 6))]
+    assert found == [((6, 2, 7, 3), 1, 0.875), ((1, 1, 8, 8), 13, 0.625)]
+
+
 def test_pieces_that_touch_at_a_corner_are_one_region() -> None:
     heatmap = np.zeros((6, 6), np.float32)
     heatmap[1, 1] = heatmap[2, 2] = heatmap[4, 4] = 0.8
@@ -83,6 +111,7 @@ def test_regions_are_prominent_in_their_own_image() -> None:
     assert boxes == [(10, 6, 11, 7), (5, 1, 6, 2)]
     flat = np.full((8, 12), 0.5, np.float32)  # nothing is prominent: the image as a whole is anomalous
     assert [region.box_xyxy for region, _ in find_regions(flat, 0.4, (4, 6))] == [(0, 0, 12, 8)]
+    assert find_regions(flat, 0.5, (4, 6)) == []  # none of it is above the threshold
 
 
 @pytest.mark.parametrize("share", [0.8, 0.95])  # the prominence is the narrower bound, then the threshold

@@ -103,6 +103,8 @@ def test_fusion_relative_to_the_level_of_each_images_class() -> None:
 def test_class_levels_by_hand() -> None:
     levels = maps.class_levels([0.1, 0.8, 0.3, 0.8], [0, 1, 0, 1])  # means 0.2 and 0.8, together 0.4
     assert levels == pytest.approx((math.sqrt(0.2 * 0.4), math.sqrt(0.8 * 0.4)))
+    low = maps.class_levels([0.001, 0.004], [0, 1])  # together 0.002
+    assert low == pytest.approx((math.sqrt(0.001 * 0.002), math.sqrt(0.004 * 0.002)))
     assert min(maps.class_levels([0.0, 0.5], [0, 1])) > 0  # a level is divided by
 
 

@@ -175,6 +175,13 @@ def test_rows_of_each_image_in_its_banks() -> None:
         assert ((part.mean(1) > 100 * index - 50) & (part.mean(1) < 100 * index + 50)).all()
 
 
+def test_a_coreset_keeps_the_nearest_count_to_its_share() -> None:
+    image = {"tokens": random_vectors(9, 5)}
+    for share, count in ((0.3, 3), (0.25, 2), (1.0, 9)):  # 2.7, 2.25 and 9 vectors
+        banks, _ = build_banks([image], coreset=share, progress=False)
+        assert len(banks["tokens"]) == count
+
+
 def test_a_coreset_of_one_image_alone_is_refused() -> None:
     far, near = random_vectors(30, 5), torch.zeros(30, 5)
     with pytest.raises(ValueError, match=r"coreset=0\.01 keeps 1 of the vectors of 2 images.*raise coreset"):

@@ -13,6 +13,8 @@ def test_window_indices_are_row_by_row() -> None:
     assert found.dtype == torch.int64
     assert found.tolist() == [[0, 1, 3, 4], [1, 2, 4, 5]]
     assert window_indices((2, 2), 3).tolist() == [[0, 1, 2, 3]]  # a window larger than the grid is the grid
+    assert window_indices((50, 60), 1).flatten().tolist() == list(range(3000))
+    assert window_indices((2, 3), 2, torch.device("meta")).device.type == "meta"
 
 
 def test_window_means_and_a_window_larger_than_the_grid() -> None:
@@ -40,6 +42,11 @@ def test_harmonic_aggregate_of_a_rectangle_against_a_loop() -> None:
                 covering = [scores[b, r, c] for r in range(3) for c in range(5) if r <= i < r + 3 and c <= j < c + 2]
                 expected = len(covering) / sum(1 / s for s in covering)
                 assert float(found[b, i, j]) == pytest.approx(float(expected), abs=1e-6)
+
+
+def test_harmonic_aggregation_of_windows_as_high_as_the_grid() -> None:
+    found = harmonic_aggregate(torch.tensor([[[0.5, 0.25]]]), (1, 3))
+    assert found.flatten().tolist() == pytest.approx([0.5, 1 / 3, 0.25])
 
 
 def test_windows_of_one_token_and_a_score_of_zero() -> None:

@@ -125,7 +125,7 @@ def test_more_than_a_tenth_count() -> None:
     assert both.value < 0.1
     assert "image 19 with 0.6000, image 18 with 0.5000; left out" in notes[0]
     three, notes = set_threshold(named([*clean[1:], 0.4, 0.5, 0.6]))
-    assert three.value == 0.6
+    assert (three.value, three.guaranteed) == (0.6, True)
     assert "too many to be left out" in notes[0]
     assert [normal.kind for normal in three.normal_scores[-3:]] == ["unlike"] * 3
     assert all(normal.counts for normal in three.normal_scores)

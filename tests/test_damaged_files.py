@@ -60,6 +60,15 @@ def test_a_changed_digit_is_noticed(saved_file: Path, fitted: Detector, tmp_path
         Detector.load(tmp_path / "changed")
 
 
+def test_a_changed_shape_is_noticed(tmp_path: Path) -> None:
+    write_file(tmp_path / "whole", {"bank.0.tokens": torch.rand(2, 3)}, {})
+    data = (tmp_path / "whole").read_bytes()
+    assert data.count(b"[2,3]") == 1
+    (tmp_path / "changed").write_bytes(data.replace(b"[2,3]", b"[3,2]"))
+    with pytest.raises(FileFormatError, match="checksum"):
+        read_file(tmp_path / "changed")
+
+
 def test_format_1_has_no_checksum_and_still_loads(saved_file: Path, tmp_path: Path, normals: list[np.ndarray]) -> None:
     data = saved_file.read_bytes()
     length = int.from_bytes(data[:8], "little")
@@ -87,7 +96,13 @@ def test_format_1_has_no_checksum_and_still_loads(saved_file: Path, tmp_path: Pa
         ("threshold", [0.5, "fit", "x"]),
         ("threshold", [True, "fit", False]),
         ("threshold", [float("nan"), "fit", False]),
+        ("threshold", [-0.5, "fit", False]),
         ("threshold", [0.5]),
+        ("normal_scores", [["image 0", None, 1.5, "image", True]]),
+        ("normal_scores", [["image 0", None, -0.5, "image", True]]),
+        ("normal_scores", [["image 0", None, 0.5, "guess", True]]),
+        ("normal_scores", [["image 0", 5, 0.5, "image", True]]),
+        ("normal_scores", [["image 0", None, 0.5, "image", 1]]),
         ("image_hw", [float("inf"), 5]),
         ("image_hw", [-5, -5]),
         ("classes", [["a"]]),
@@ -96,6 +111,7 @@ def test_format_1_has_no_checksum_and_still_loads(saved_file: Path, tmp_path: Pa
         ("fingerprints", [5, None]),
         ("fingerprints", 5),
         ("cue_weights", {"text": 1e400, "tokens": 0.5}),
+        ("cue_weights", {"text": -0.5, "tokens": 0.5}),
     ],
 )
 def test_foreign_values_are_refused(entry: str, value: Any, saved: SavedDetector, tmp_path: Path) -> None:
@@ -125,13 +141,18 @@ def test_foreign_options_are_refused(options: dict[str, Any], saved: SavedDetect
 
 def test_banks_that_no_image_can_be_compared_with_are_refused(saved: SavedDetector, tmp_path: Path) -> None:
     tokens = saved.tensors["bank.0.tokens"]
-    for changed in (tokens[:0], tokens[:, :-1].contiguous(), 1000 * tokens, torch.full_like(tokens, 1e30), 0 * tokens):
+    narrow, large = tokens[:, :-1].contiguous(), torch.full_like(tokens, 1e30)
+    for changed in (tokens[:0], narrow, 1000 * tokens, 1.1 * tokens, large, 0 * tokens):
         write_file(tmp_path / "bad", saved.tensors | {"bank.0.tokens": changed}, saved.content)
         with pytest.raises(FileFormatError, match="bank tokens"):
             Detector.load(tmp_path / "bad")
     write_file(tmp_path / "bad", {"bank.0.other": tokens}, saved.content)
     with pytest.raises(FileFormatError, match=r"banks \['other'\] where \['tokens'\] belong"):
         Detector.load(tmp_path / "bad")
+    featureless = tokens.clone()
+    featureless[0] = 0  # a patch without any feature, which is no damage
+    write_file(tmp_path / "good", saved.tensors | {"bank.0.tokens": featureless}, saved.content)
+    assert Detector.load(tmp_path / "good").memory_ is not None
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"format": ' + "9" * 5000 + "}", "{", "null", '"\\ud800"'])

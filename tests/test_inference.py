@@ -10,6 +10,7 @@ import pytest
 from conftest import fit_quietly
 
 from patchclip import Detector
+from patchclip.scoring.bank import FaissBank
 
 
 def test_regions_are_consistent_with_the_heatmap(local_model: str, normals: list[np.ndarray]) -> None:
@@ -60,5 +61,7 @@ def test_faiss_gives_the_same_heatmaps(tiny: Detector, normals: list[np.ndarray]
     fast.save(tmp_path / "fast.safetensors")
     for detector in (fast, Detector.load(tmp_path / "fast.safetensors")):
         assert detector.options["neighbours"] == "faiss"
+        assert detector.memory_ is not None
+        assert all(isinstance(bank, FaissBank) for bank in detector.memory_.banks[0].values())
         apart = np.abs(detector.predict(normals[5]).heatmap - exact.predict(normals[5]).heatmap)
         assert apart.mean() < 1e-3

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import FEW, random_clip, write_local_dir
+from conftest import FEW, fit_quietly, random_clip, write_local_dir
 from safetensors.torch import save_file
 
 from patchclip import Detector, FileFormatError, WeightsUnavailableError
+from patchclip.config import Config
 from patchclip.encoders import texture, timm
 from patchclip.persistence import SavedDetector, read_file, write_file
 
@@ -62,6 +63,25 @@ def test_every_threshold_and_option_comes_back(local_model: str, normals: list[n
     loaded = Detector.load(tmp_path / "d")
     assert (loaded.threshold, loaded.threshold_source) == (detector.threshold, "calibrate")
     assert loaded.threshold_guaranteed
+
+
+def test_what_is_known_of_the_images_comes_back(saved: SavedDetector, fitted: Detector) -> None:
+    found = saved.fitted(Config(**fitted.options), torch.device("cpu"))
+    assert found is not None
+    assert found.image_hw == (96, 128)
+    assert len(set(found.fingerprints)) == 3
+
+
+def test_levels_of_classes_come_back(detector: Detector, normals: list[np.ndarray], tmp_path: Path) -> None:
+    fit_quietly(detector, {"a": normals[:2], "b": normals[2:5]})
+    detector.save(tmp_path / "d")
+    loaded = Detector.load(tmp_path / "d")
+    assert (loaded.classes_, loaded.levels_) == (("a", "b"), detector.levels_)
+    assert np.array_equal(loaded.predict(normals[5]).heatmap, detector.predict(normals[5]).heatmap)
+    saved = read_file(tmp_path / "d")
+    for levels in ([0.0, 0.1], [-0.1, 0.1], [float("inf"), 0.1]):
+        write_file(tmp_path / "bad", saved.tensors, dict(saved.content) | {"class_levels": levels})
+        assert_damaged(tmp_path / "bad")
 
 
 def test_files_that_are_no_detector(saved_file: Path, tmp_path: Path) -> None:
@@ -149,6 +169,17 @@ def test_a_checkpoint_that_has_moved(tmp_path: Path) -> None:
     assert Detector.load(tmp_path / "d.safetensors", pretrained=moved).options["model"] == f"local-dir:{moved}"
 
 
+def test_pretrained_replaces_a_folder_and_adds_a_checkpoint() -> None:
+    """A folder is part of the name of the model, a checkpoint is an option beside it."""
+    for model, expected in (
+        ("local-dir:/old", {"model": "local-dir:/new"}),
+        ("ViT-B-32", {"model": "ViT-B-32", "pretrained": "/new"}),
+    ):
+        saved = SavedDetector("d.safetensors", {"options": {"model": model}}, {})
+        assert saved.options("/new") == expected
+        assert saved.options(None) == {"model": model}
+
+
 def test_weights_that_take_other_pixels_are_refused(local_model: str, tmp_path: Path) -> None:
     detector = Detector(local_model)
     detector.backbone.model = replace(detector.backbone.model, mean=(0.5, 0.5, 0.5))  # as by another tag
@@ -180,6 +211,13 @@ def test_banks_of_other_descriptors_are_refused(local_model: str, normals: list[
             continue
         with pytest.raises(WeightsUnavailableError, match="another version of patchclip"):
             Detector.load(tmp_path / "earlier")
+
+
+def test_a_detector_without_banks_depends_on_no_descriptor(local_model: str, tmp_path: Path) -> None:
+    Detector(local_model, cues=("text", "texture")).save(tmp_path / "now")
+    saved = read_file(tmp_path / "now")
+    write_file(tmp_path / "earlier", saved.tensors, dict(saved.content) | {"descriptors": {"texture": ["0" * 64]}})
+    assert Detector.load(tmp_path / "earlier").memory_ is None
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------

@@ -260,9 +260,9 @@ def _check_format(path: str | os.PathLike[str], whole: Any) -> None:
     if not isinstance(whole, dict) or whole.get("format") != "detector":
         raise FileFormatError(f"{path} is a safetensors file but no detector: expected one written by Detector.save")
     version = whole.get("format_version")
-    if not isinstance(version, int) or version > FORMAT_VERSION:
+    if type(version) is not int or not 1 <= version <= FORMAT_VERSION:  # True is an int too
         raise FileFormatError(
-            f"{path} has format version {version!r}, this patchclip reads up to {FORMAT_VERSION}: update patchclip"
+            f"{path} has format version {version!r}, this patchclip reads 1 to {FORMAT_VERSION}: update patchclip"
         )
     if not isinstance(whole.get("detector"), dict):
         raise FileFormatError(f"{path} has no detector in it: save it again with Detector.save")

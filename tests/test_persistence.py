@@ -88,11 +88,16 @@ def test_files_that_are_no_detector(saved_file: Path, tmp_path: Path) -> None:
     content = saved_file.read_bytes()
     (tmp_path / "cut").write_bytes(content[: len(content) // 2])
     (tmp_path / "junk").write_bytes(b"\x00" * 100)
-    (tmp_path / "newer").write_bytes(content.replace(b'format_version\\": 2', b'format_version\\": 9'))
+    for name, version in (("newer", b"9"), ("older", b"0"), ("true", b"true")):
+        changed = content.replace(b'format_version\\": 2', b'format_version\\": ' + version)
+        length = len(changed) - len(content) + int.from_bytes(content[:8], "little")  # of the header
+        (tmp_path / name).write_bytes(length.to_bytes(8, "little") + changed[8:])
     save_file({"a": torch.zeros(1)}, tmp_path / "foreign")
     save_file({"a": torch.zeros(1)}, tmp_path / "list", {"patchclip": "[]"})
     reasons = {
         "cut": "truncated",
+        "older": "format version 0",
+        "true": "format version True",
         "junk": "no detector file",
         "newer": "update patchclip",
         "foreign": "no detector",

@@ -10,7 +10,7 @@ from typing import Any, Literal, overload
 
 import torch
 
-from . import fitting, inference, persistence
+from . import fitting, inference, persistence, ranking
 from .config import Config, Options
 from .encoders.clip import Backbone, resolve_device
 from .encoders.downloads import downloads
@@ -20,6 +20,7 @@ from .errors import ImageError
 from .features import FeatureExtractor
 from .images.load import MAX_PIXELS, ImageLike, snapshot
 from .images.prepare import Prepared
+from .ranked import Ranking
 from .result import Result
 from .scoring.memory import Fitted, Memory
 from .streaming import predict_stream
@@ -291,6 +292,21 @@ class Detector:
         """
         extractor, predict = self._extractor, self.predict_prepared
         return predict_stream(extractor, predict, images, batch_size=batch_size, progress=progress, errors=errors)
+
+    def rank(self, images: Iterable[ImageLike], *, progress: bool = True) -> Ranking:
+        """Order unlabelled images by how unlike the others each is: nothing is fitted, and what was fitted is not used.
+
+        A ranking and no verdict: scores depend on what else is among the images, and what most of them show is normal.
+        Of more than 128 images each is compared with 128 drawn ones (`ranking`). Images are not kept in memory.
+
+        Args:
+            images: of one product, at least two; several tens make a good ranking. An unreadable one has the score nan.
+
+        Raises:
+            ValueError: fewer than two readable images, one image in place of a list, or `cues` without a bank.
+        """
+        with torch.autocast(self.backbone.device.type, enabled=False):
+            return ranking.rank(self._extractor, images, progress=progress)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the detector, fitted or not, to one safetensors file (format: `persistence`). Atomic.

@@ -1,0 +1,227 @@
+"""A batch of unlabelled images, each scored by how unlike the others it is: nothing fitted, nothing labelled.
+
+Up to a number of images all are compared with all. Of more, each is compared with a seeded subset: time grows with the
+number of images, and memory hardly does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from .errors import ImageError
+from .features import FeatureExtractor
+from .images.load import ImageLike, list_images
+from .images.names import image_name
+from .images.prefetch import SourceFailure
+from .images.prepare import Prepared
+from .inference import check_finite
+from .progress import progress_bar
+from .ranked import RankedImage, Ranking, SuggestedCut
+from .recipes.features import Features
+from .scoring.cues import TEXT, cue_names
+from .scoring.gap import find_gap
+from .scoring.heatmap import separate_heatmaps
+from .scoring.maps import fuse, fusion_weights
+from .scoring.mutual import mutual_distances
+from .streaming import prepared_batches
+
+#: Images are compared with so many others, drawn with a fixed seed; the scores of more images differ little.
+_REFERENCES = 128
+
+#: The vectors of the images that others are compared with take at most so many bytes.
+_MAX_REFERENCE_BYTES = 512 * 1024 * 1024
+
+#: Images that go through the network at once.
+_BATCH_SIZE = 16
+
+_SEED = 0
+
+#: Colours are anchored to the score that this share of the images exceeds, where the scores do not part.
+_COLOURED_SHARE = 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class _Scored:
+    """The maps of a readable image, (gh, gw) float32 on the CPU for each cue, and its height and width."""
+
+    maps: dict[str, torch.Tensor]
+    image_hw: tuple[int, int]
+
+
+@dataclass(eq=False)
+class _References:
+    """The images that others are compared with.
+
+    Attributes:
+        vectors: bank -> (patches, D) of each image.
+        positions: index of each image -> its position among them.
+    """
+
+    vectors: dict[str, list[torch.Tensor]] = field(default_factory=dict)
+    positions: dict[int, int] = field(default_factory=dict)
+    total_bytes: int = 0
+
+    @property
+    def are_complete(self) -> bool:
+        if len(self.positions) >= _REFERENCES:
+            return True
+        return len(self.positions) > 1 and self.total_bytes >= _MAX_REFERENCE_BYTES
+
+    def add(self, index: int, features: Features) -> None:
+        """An image, as a batch of one."""
+        self.positions[index] = len(self.positions)
+        for name, grid in features.vectors.items():
+            vectors = grid.flatten(0, 2)
+            self.vectors.setdefault(name, []).append(vectors)
+            self.total_bytes += vectors.nbytes
+
+
+def rank(extractor: FeatureExtractor, images: Iterable[ImageLike], *, progress: bool) -> Ranking:
+    """See `Detector.rank`.
+
+    Raises:
+        ValueError: see there.
+    """
+    config = extractor.config
+    sources = list_images(images, max_pixels=config.max_pixels)
+    if set(config.cues) == {TEXT}:
+        raise ValueError(f"nothing to compare images by with cues={config.cues}: add some of {cue_names()[1:]}")
+    scored: dict[int, _Scored] = {}
+    errors: dict[int, ImageError] = {}
+    with torch.inference_mode():
+        _score_all(extractor, sources, scored, errors, progress=progress)
+    weights = _weigh(extractor, list(scored.values()))
+    return _make_ranking(extractor, sources, scored, errors, weights)
+
+
+def _score_all(
+    extractor: FeatureExtractor,
+    images: Sequence[ImageLike],
+    scored: dict[int, _Scored],
+    errors: dict[int, ImageError],
+    *,
+    progress: bool,
+) -> None:
+    """Fill in the maps of every readable image and the errors of the others."""
+    order = np.random.default_rng(_SEED).permutation(len(images)).tolist()
+    references = _References()
+    held: list[tuple[int, tuple[int, int], Features]] = []
+    with progress_bar("rank", total=len(images), show=progress) as bar:
+        for batch in _extracted(extractor, images, order):
+            for index, image_hw, extracted in batch:
+                if isinstance(extracted, ImageError):
+                    errors[index] = extracted
+                    bar.update()
+                elif references.are_complete:
+                    scored[index] = _score(extractor, extracted, image_hw, references, index)
+                    bar.update()
+                else:
+                    references.add(index, extracted)
+                    held.append((index, image_hw, extracted))
+        if len(references.positions) < 2:
+            raise ValueError(
+                f"expected at least two readable images to compare, got {len(references.positions)} of {len(images)}"
+            )
+        for index, image_hw, features in held:
+            scored[index] = _score(extractor, features, image_hw, references, index)
+            bar.update()
+
+
+def _extracted(
+    extractor: FeatureExtractor, images: Sequence[ImageLike], order: Sequence[int]
+) -> Iterator[list[tuple[int, tuple[int, int], Features | ImageError]]]:
+    """Batches of (index, height and width, features as a batch of one, or why there are none), in that order."""
+    position = 0
+    for batch in prepared_batches(extractor, (images[index] for index in order), _BATCH_SIZE):
+        indices = order[position : position + len(batch)]
+        position += len(batch)
+        usable, usable_indices, extracted = [], [], []
+        for index, image in zip(indices, batch, strict=False):
+            if isinstance(image, Prepared):
+                usable.append(image)
+                usable_indices.append(index)
+            elif isinstance(image, SourceFailure):
+                raise image.error
+            else:
+                extracted.append((index, (0, 0), image))
+        for group, features in extractor.extract(usable, with_text=False, with_banks=True):
+            for row, place in enumerate(group):
+                extracted.append((usable_indices[place], usable[place].image_hw, features.select(row)))
+        yield extracted
+
+
+def _score(
+    extractor: FeatureExtractor, features: Features, image_hw: tuple[int, int], references: _References, index: int
+) -> _Scored:
+    """The maps of one image, compared with all references but itself."""
+    skip = references.positions.get(index)
+    squared = {}
+    for name, grid in features.vectors.items():
+        squared[name] = mutual_distances(grid, references.vectors[name], skip=skip).square()
+    maps = extractor.recipe.bank_maps(squared, features.grid_hw)
+    return _Scored({cue: cue_map[0].cpu() for cue, cue_map in maps.items()}, image_hw)
+
+
+def _weigh(extractor: FeatureExtractor, scored: Sequence[_Scored]) -> dict[str, float]:
+    """Cue -> weight, by the spreads of the maps over the batch."""
+    spreads = {}
+    for cue in scored[0].maps:
+        values = torch.cat([image.maps[cue].flatten() for image in scored])
+        spreads[cue] = float(values.std())
+    if not extractor.recipe.WEIGHS_CUES:
+        return dict.fromkeys(spreads, 1 / len(spreads))
+    return fusion_weights(spreads)
+
+
+def _make_ranking(
+    extractor: FeatureExtractor,
+    images: Sequence[ImageLike],
+    scored: Mapping[int, _Scored],
+    errors: Mapping[int, ImageError],
+    weights: Mapping[str, float],
+) -> Ranking:
+    smoothing = extractor.recipe.smoothing(extractor.config)
+    fused: dict[int, torch.Tensor] = {}
+    scores = np.full(len(images), np.nan)
+    for index, image in scored.items():
+        fused[index] = fuse({cue: cue_map[None] for cue, cue_map in image.maps.items()}, weights)[0]
+        [heatmap] = separate_heatmaps(fused[index][None], [image.image_hw], smoothing)
+        scores[index] = float(heatmap.amax())
+    readable = np.array(sorted(scored))
+    check_finite(scores[readable].tolist(), extractor)
+    order = readable[np.argsort(-scores[readable], kind="stable")]
+    ranks = {int(index): rank for rank, index in enumerate(order, 1)}
+    cut = _suggest_cut(scores[readable])
+    colour_level = cut.score if cut else float(np.quantile(scores[readable], 1 - _COLOURED_SHARE))
+    items = []
+    for index, source in enumerate(images):
+        image_hw = scored[index].image_hw if index in scored else None
+        share_below = float((scores[readable] < scores[index]).mean()) if index in scored else float("nan")
+        item = RankedImage(
+            index=index,
+            path=image_name(source, index),
+            score=float(scores[index]),
+            rank=ranks.get(index),
+            share_below=share_below,
+            error=errors.get(index),
+            image_hw=image_hw,
+            source=source,
+            _map=fused.get(index),
+            _smoothing=smoothing,
+            _colour_level=colour_level,
+            _max_pixels=extractor.config.max_pixels,
+        )
+        items.append(item)
+    return Ranking(items=tuple(items), suggested_cut=cut, cue_weights=dict(weights))
+
+
+def _suggest_cut(scores: np.ndarray) -> SuggestedCut | None:
+    found = find_gap(scores)
+    if found is None:
+        return None
+    value, confidence = found
+    return SuggestedCut(value, int((scores > value).sum()), confidence)

@@ -30,7 +30,7 @@ from .scoring.mutual import mutual_distances
 from .streaming import prepared_batches
 
 #: Images are compared with so many others, drawn with a fixed seed; the scores of more images differ little.
-_REFERENCES = 128
+REFERENCE_COUNT = 128
 
 #: The vectors of the images that others are compared with take at most so many bytes.
 _MAX_REFERENCE_BYTES = 512 * 1024 * 1024
@@ -67,7 +67,7 @@ class _References:
 
     @property
     def are_complete(self) -> bool:
-        if len(self.positions) >= _REFERENCES:
+        if len(self.positions) >= REFERENCE_COUNT:
             return True
         return len(self.positions) > 1 and self.total_bytes >= _MAX_REFERENCE_BYTES
 

@@ -176,7 +176,7 @@ class Detector:
 
     @property
     def threshold_source(self) -> str:
-        """ "model" (set on synthetic normal images), "uncalibrated" (0.5), "fit", "calibrate" or "user"."""
+        """ "model" (set on synthetic images), "uncalibrated" (0.5), "fit", "fit_unlabelled", "calibrate" or "user"."""
         return self._threshold.source
 
     @property
@@ -203,6 +203,27 @@ class Detector:
         """
         with torch.autocast(self.backbone.device.type, enabled=False):
             self._fitted, self._threshold = fitting.fit(self._extractor, images, progress=progress)
+        return self
+
+    def fit_unlabelled(
+        self, images: Iterable[ImageLike], *, at_most_anomalous: float = 0.2, progress: bool = True
+    ) -> Detector:
+        """`fit` on those of unlabelled images that `rank` holds for the most normal; unreadable ones are left out.
+
+        The threshold is never guaranteed: it comes from the images that were kept, and may be too low where fewer are
+        anomalous than stated, too high where more are.
+
+        Args:
+            images: of one product, most of them normal.
+            at_most_anomalous: share in [0, 1) of the images that may show a defect; so many are left out.
+
+        Raises:
+            ImageError, ValueError: as in `fit` and `rank`, or a share outside its range.
+        """
+        with torch.autocast(self.backbone.device.type, enabled=False):
+            self._fitted, self._threshold = ranking.fit_unlabelled(
+                self._extractor, images, at_most_anomalous=at_most_anomalous, progress=progress
+            )
         return self
 
     def calibrate(

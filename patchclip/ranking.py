@@ -6,17 +6,19 @@ number of images, and memory hardly does.
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 
+from . import fitting
 from .errors import ImageError
 from .features import FeatureExtractor
 from .images.load import ImageLike, list_images
 from .images.names import image_name
-from .images.prefetch import SourceFailure
 from .images.prepare import Prepared
 from .inference import check_finite
 from .progress import progress_bar
@@ -26,8 +28,10 @@ from .scoring.cues import TEXT, cue_names
 from .scoring.gap import find_gap
 from .scoring.heatmap import separate_heatmaps
 from .scoring.maps import fuse, fusion_weights
+from .scoring.memory import Fitted
 from .scoring.mutual import mutual_distances
 from .streaming import prepared_batches
+from .threshold import Threshold
 
 #: Images are compared with so many others, drawn with a fixed seed; the scores of more images differ little.
 REFERENCE_COUNT = 128
@@ -42,6 +46,15 @@ _SEED = 0
 
 #: Colours are anchored to the score that this share of the images exceeds, where the scores do not part.
 _COLOURED_SHARE = 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class _Extracted:
+    """A readable image: its index, height and width, and its features as a batch of one."""
+
+    index: int
+    image_hw: tuple[int, int]
+    features: Features
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,10 +84,10 @@ class _References:
             return True
         return len(self.positions) > 1 and self.total_bytes >= _MAX_REFERENCE_BYTES
 
-    def add(self, index: int, features: Features) -> None:
-        """An image, as a batch of one."""
-        self.positions[index] = len(self.positions)
-        for name, grid in features.vectors.items():
+    def add(self, image: _Extracted) -> None:
+        """One more."""
+        self.positions[image.index] = len(self.positions)
+        for name, grid in image.features.vectors.items():
             vectors = grid.flatten(0, 2)
             self.vectors.setdefault(name, []).append(vectors)
             self.total_bytes += vectors.nbytes
@@ -90,80 +103,93 @@ def rank(extractor: FeatureExtractor, images: Iterable[ImageLike], *, progress: 
     sources = list_images(images, max_pixels=config.max_pixels)
     if set(config.cues) == {TEXT}:
         raise ValueError(f"nothing to compare images by with cues={config.cues}: add some of {cue_names()[1:]}")
-    scored: dict[int, _Scored] = {}
-    errors: dict[int, ImageError] = {}
     with torch.inference_mode():
-        _score_all(extractor, sources, scored, errors, progress=progress)
+        scored, errors = _score_all(extractor, sources, progress=progress)
     weights = _weigh(extractor, list(scored.values()))
     return _make_ranking(extractor, sources, scored, errors, weights)
 
 
+def fit_unlabelled(
+    extractor: FeatureExtractor, images: Iterable[ImageLike], *, at_most_anomalous: float, progress: bool
+) -> tuple[Fitted, Threshold]:
+    """See `Detector.fit_unlabelled`.
+
+    Raises:
+        ImageError, ValueError: see there.
+    """
+    if not 0 <= at_most_anomalous < 1:
+        raise ValueError(f"expected a share in [0, 1) as at_most_anomalous, got {at_most_anomalous}")
+    ranking = rank(extractor, images, progress=progress)
+    readable_count = len(ranking) - len(ranking.errors)
+    if ranking.errors:
+        index, error = next(iter(ranking.errors.items()))
+        warnings.warn(
+            f"fit_unlabelled: {len(ranking.errors)} of {len(ranking)} images are unreadable and left out; "
+            f"the first is {ranking.items[index].path}: {error}",
+            stacklevel=3,
+        )
+    left_out_count = math.ceil(at_most_anomalous * readable_count - 1e-9)
+    normals = ranking.most_normal(max(1, readable_count - left_out_count))
+    fitted, threshold = fitting.fit(extractor, normals, progress=progress)
+    return fitted, replace(threshold, source="fit_unlabelled", guaranteed=False)
+
+
 def _score_all(
-    extractor: FeatureExtractor,
-    images: Sequence[ImageLike],
-    scored: dict[int, _Scored],
-    errors: dict[int, ImageError],
-    *,
-    progress: bool,
-) -> None:
-    """Fill in the maps of every readable image and the errors of the others."""
-    order = np.random.default_rng(_SEED).permutation(len(images)).tolist()
+    extractor: FeatureExtractor, images: Sequence[ImageLike], *, progress: bool
+) -> tuple[dict[int, _Scored], dict[int, ImageError]]:
+    """The maps of every readable image, and why the others are none."""
+    scored: dict[int, _Scored] = {}
+    errors: dict[int, ImageError] = {}
     references = _References()
-    held: list[tuple[int, tuple[int, int], Features]] = []
+    held: list[_Extracted] = []
     with progress_bar("rank", total=len(images), show=progress) as bar:
-        for batch in _extracted(extractor, images, order):
-            for index, image_hw, extracted in batch:
-                if isinstance(extracted, ImageError):
-                    errors[index] = extracted
-                    bar.update()
-                elif references.are_complete:
-                    scored[index] = _score(extractor, extracted, image_hw, references, index)
-                    bar.update()
-                else:
-                    references.add(index, extracted)
-                    held.append((index, image_hw, extracted))
-        if len(references.positions) < 2:
-            raise ValueError(
-                f"expected at least two readable images to compare, got {len(references.positions)} of {len(images)}"
-            )
-        for index, image_hw, features in held:
-            scored[index] = _score(extractor, features, image_hw, references, index)
-            bar.update()
+        for image in _extract_all(extractor, images, errors):
+            if references.are_complete:
+                scored[image.index] = _score(extractor, image, references)
+            else:
+                references.add(image)
+                held.append(image)
+            bar.update(len(scored) + len(errors) - bar.n)
+        if len(held) < 2:
+            raise ValueError(f"expected at least two readable images to compare, got {len(held)} of {len(images)}")
+        for image in held:
+            scored[image.index] = _score(extractor, image, references)
+            bar.update(len(scored) + len(errors) - bar.n)
+    return scored, errors
 
 
-def _extracted(
-    extractor: FeatureExtractor, images: Sequence[ImageLike], order: Sequence[int]
-) -> Iterator[list[tuple[int, tuple[int, int], Features | ImageError]]]:
-    """Batches of (index, height and width, features as a batch of one, or why there are none), in that order."""
+def _extract_all(
+    extractor: FeatureExtractor, images: Sequence[ImageLike], errors: dict[int, ImageError]
+) -> Iterator[_Extracted]:
+    """The features of readable images in a random order, the same each time; fills in the errors of the others."""
+    order = np.random.default_rng(_SEED).permutation(len(images)).tolist()
     position = 0
     for batch in prepared_batches(extractor, (images[index] for index in order), _BATCH_SIZE):
-        indices = order[position : position + len(batch)]
-        position += len(batch)
-        usable, usable_indices, extracted = [], [], []
-        for index, image in zip(indices, batch, strict=False):
+        usable: list[Prepared] = []
+        indices: list[int] = []
+        for index, image in zip(order[position:], batch, strict=False):
             if isinstance(image, Prepared):
                 usable.append(image)
-                usable_indices.append(index)
-            elif isinstance(image, SourceFailure):
-                raise image.error
+                indices.append(index)
+            elif isinstance(image, ImageError):
+                errors[index] = image
             else:
-                extracted.append((index, (0, 0), image))
-        for group, features in extractor.extract(usable, with_text=False, with_banks=True):
-            for row, place in enumerate(group):
-                extracted.append((usable_indices[place], usable[place].image_hw, features.select(row)))
-        yield extracted
+                raise image.error
+        position += len(batch)
+        for rows, features in extractor.extract(usable, with_text=False, with_banks=True):
+            for position_in_group, row in enumerate(rows):
+                single = features.select(position_in_group)
+                yield _Extracted(indices[row], usable[row].image_hw, single)
 
 
-def _score(
-    extractor: FeatureExtractor, features: Features, image_hw: tuple[int, int], references: _References, index: int
-) -> _Scored:
-    """The maps of one image, compared with all references but itself."""
-    skip = references.positions.get(index)
+def _score(extractor: FeatureExtractor, image: _Extracted, references: _References) -> _Scored:
+    """The maps of an image, compared with all references but itself."""
+    skip = references.positions.get(image.index)
     squared = {}
-    for name, grid in features.vectors.items():
+    for name, grid in image.features.vectors.items():
         squared[name] = mutual_distances(grid, references.vectors[name], skip=skip).square()
-    maps = extractor.recipe.bank_maps(squared, features.grid_hw)
-    return _Scored({cue: cue_map[0].cpu() for cue, cue_map in maps.items()}, image_hw)
+    maps = extractor.recipe.bank_maps(squared, image.features.grid_hw)
+    return _Scored({cue: cue_map[0].cpu() for cue, cue_map in maps.items()}, image.image_hw)
 
 
 def _weigh(extractor: FeatureExtractor, scored: Sequence[_Scored]) -> dict[str, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -128,7 +128,7 @@ def test_unreadable_images_end_nothing(
         item.overlay()
     with pytest.raises(ImageError, match=r"bad\.jpg"):
         _ = item.heatmap
-    assert [entry.index for entry in found.most_anomalous(9)][0] == 2
+    assert found.most_anomalous(9)[0].index == 2
     assert len(found.most_anomalous(9)) == len(found.most_normal(9)) == 7
     last = found.table()[-1]
     assert last["error"] is not None
@@ -155,7 +155,7 @@ def test_images_are_read_again_for_pictures(local: Detector, images: list[np.nda
 
 
 def test_an_iterator_may_overwrite_its_images(local: Detector, ranking: Ranking, images: list[np.ndarray]) -> None:
-    def overwriting():
+    def overwriting() -> Iterator[np.ndarray]:
         buffer = np.empty_like(images[0])
         for image in images:
             buffer[...] = image

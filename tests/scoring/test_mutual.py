@@ -56,7 +56,7 @@ def slow_musc(layers: Sequence[Sequence[np.ndarray]], sides: Sequence[int], shar
 
 
 def test_the_papers_settings_equal_a_slow_loop() -> None:
-    """Layer norm over (C, H, W), neighbourhoods of 1, 3 and 5, the lowest 30 %, means over layers and neighbourhoods."""
+    """Layer norm over (C, H, W), neighbourhoods of 1, 3 and 5, the lowest 30 %, means over both."""
     sides, share = (1, 3, 5), 0.3
     layers = [[random_grid(10 * layer + image) + 0.2 * layer for image in range(8)] for layer in range(2)]
     expected = slow_musc([[grid.double().numpy() for grid in grids] for grids in layers], sides, share)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 import csv
 import io
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import make_extractor
+from conftest import FEW, fit_quietly, make_extractor
 from PIL import Image
 
 import patchclip.ranking
@@ -203,3 +204,37 @@ def test_what_cannot_be_ranked(local: Detector, local_model: str, images: list[n
         local.rank(images[0], progress=False)
     with pytest.raises(ValueError, match="cues"):
         Detector(local_model, cues=("text",)).rank(images, progress=False)
+
+
+# --- fit_unlabelled ---------------------------------------------------------------------------------------------------
+
+
+def test_fit_on_unlabelled_images(
+    detector: Detector, ranking: Ranking, images: list[np.ndarray], tmp_path: Path
+) -> None:
+    """The same as a fit on the most normal ones; 0.2 of seven images are two, rounded up."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        assert detector.fit_unlabelled(iter(images), progress=False) is detector
+    assert (detector.threshold_source, detector.threshold_guaranteed) == ("fit_unlabelled", False)
+    by_hand = fit_quietly(copy.copy(detector), ranking.most_normal(5))
+    assert len(detector.normal_scores_) == 5
+    assert detector.predict(images[2]).score == by_hand.predict(images[2]).score
+    assert detector.threshold == by_hand.threshold
+    detector.save(tmp_path / "detector.safetensors")
+    loaded = Detector.load(tmp_path / "detector.safetensors")
+    assert (loaded.threshold_source, loaded.threshold) == ("fit_unlabelled", detector.threshold)
+
+
+@FEW
+def test_unreadable_unlabelled_images_are_left_out(detector: Detector, normals: list[np.ndarray]) -> None:
+    with pytest.warns(UserWarning, match="1 of 7 images are unreadable and left out; the first is image 6"):
+        detector.fit_unlabelled([*normals, b"bad"], at_most_anomalous=0, progress=False)
+    assert len(detector.normal_scores_) == 6
+    before = detector.memory_
+    for wrong in (-0.1, 1.0):
+        with pytest.raises(ValueError, match="at_most_anomalous"):
+            detector.fit_unlabelled(normals, at_most_anomalous=wrong, progress=False)
+    with pytest.raises(ValueError, match="at least two readable"):
+        detector.fit_unlabelled(normals[:1], progress=False)
+    assert detector.memory_ is before

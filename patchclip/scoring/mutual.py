@@ -1,6 +1,10 @@
 """Patches scored by the other images of a batch, without any normal image (MuSc, arXiv 2401.16753).
 
 A patch that most other images have one like is normal; one that hardly any other image has is odd.
+
+Left out of the paper's method, by synthetic batches: means over neighbourhoods of 3 and 5 patches beside the patches
+themselves (mean image AUROC 0.838 with them, 0.860 without, on eight products), and scores smoothed over images
+with similar embeddings (0.864 and 0.862 on 22 products).
 """
 
 from __future__ import annotations
@@ -8,31 +12,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch.nn import functional as F
 
-#: Of the other images, the nearest share that a patch is compared with: its own kind of product, and, of a defect that
-#: several images share, more images than those.
+#: Of the other images, the nearest share that a patch is compared with. Where a fifth of the images have the same defect
+#: the image AUROC of synthetic batches is 0.80 with 0.1 and 0.94 with 0.3; where defects vary, 0.1 to 0.5 are alike.
 LOWEST_SHARE = 0.3
 
 #: Products of a block of queries with one reference take at most so many bytes on a CPU, to stay in its cache.
 _CPU_BLOCK_BYTES = 2 * 1024 * 1024
-
-
-def neighbourhood_means(vectors: torch.Tensor, side: int) -> torch.Tensor:
-    """Each patch's mean over its side x side neighbourhood, at unit length; borders have fewer neighbours.
-
-    Args:
-        vectors: (B, rows, columns, D) float32.
-        side: odd; 1 only normalises.
-
-    Returns:
-        (B, rows, columns, D) float32 of unit length.
-    """
-    if side > 1:
-        channels_first = vectors.permute(0, 3, 1, 2)
-        pooled = F.avg_pool2d(channels_first, side, stride=1, padding=side // 2, count_include_pad=False)
-        vectors = pooled.permute(0, 2, 3, 1)
-    return F.normalize(vectors, dim=-1)
 
 
 def mutual_distances(

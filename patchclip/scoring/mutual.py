@@ -13,8 +13,9 @@ from collections.abc import Sequence
 
 import torch
 
-#: Of the other images, the nearest share that a patch is compared with. Where a fifth of the images have the same defect
-#: the image AUROC of synthetic batches is 0.80 with 0.1 and 0.94 with 0.3; where defects vary, 0.1 to 0.5 are alike.
+#: Of the other images, the nearest share that a patch is compared with. Where a fifth of the images have the same
+#: defect, the image AUROC of synthetic batches is 0.80 with 0.1 and 0.94 with 0.3; where defects vary, 0.1 to 0.5 are
+#: alike.
 LOWEST_SHARE = 0.3
 
 #: Products of a block of queries with one reference take at most so many bytes on a CPU, to stay in its cache.

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         PatchclipError,
         WeightsUnavailableError,
     )
+    from .ranked import RankedImage, Ranking, SuggestedCut
     from .result import Region, Result
 
 __all__ = [
@@ -32,8 +33,11 @@ __all__ = [
     "MissingDependencyError",
     "ModelNotFoundError",
     "PatchclipError",
+    "RankedImage",
+    "Ranking",
     "Region",
     "Result",
+    "SuggestedCut",
     "WeightsUnavailableError",
     "__version__",
 ]
@@ -47,8 +51,11 @@ _MODULES = {
     "MissingDependencyError": "errors",
     "ModelNotFoundError": "errors",
     "PatchclipError": "errors",
+    "RankedImage": "ranked",
+    "Ranking": "ranked",
     "Region": "result",
     "Result": "result",
+    "SuggestedCut": "ranked",
     "WeightsUnavailableError": "errors",
 }
 

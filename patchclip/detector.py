@@ -10,7 +10,7 @@ from typing import Any, Literal, overload
 
 import torch
 
-from . import fitting, inference, persistence
+from . import fitting, inference, persistence, ranking
 from .config import Config, Options
 from .encoders.clip import Backbone, resolve_device
 from .encoders.downloads import downloads
@@ -20,6 +20,7 @@ from .errors import ImageError
 from .features import FeatureExtractor
 from .images.load import MAX_PIXELS, ImageLike, snapshot
 from .images.prepare import Prepared
+from .ranked import Ranking
 from .result import Result
 from .scoring.memory import Fitted, Memory
 from .streaming import predict_stream
@@ -175,7 +176,7 @@ class Detector:
 
     @property
     def threshold_source(self) -> str:
-        """ "model" (set on synthetic normal images), "uncalibrated" (0.5), "fit", "calibrate" or "user"."""
+        """ "model" (set on synthetic images), "uncalibrated" (0.5), "fit", "fit_unlabelled", "calibrate" or "user"."""
         return self._threshold.source
 
     @property
@@ -202,6 +203,27 @@ class Detector:
         """
         with torch.autocast(self.backbone.device.type, enabled=False):
             self._fitted, self._threshold = fitting.fit(self._extractor, images, progress=progress)
+        return self
+
+    def fit_unlabelled(
+        self, images: Iterable[ImageLike], *, at_most_anomalous: float = 0.2, progress: bool = True
+    ) -> Detector:
+        """`fit` on those of unlabelled images that `rank` holds for the most normal; unreadable ones are left out.
+
+        The threshold is never guaranteed: it comes from the images that were kept, and may be too low where fewer are
+        anomalous than stated, too high where more are.
+
+        Args:
+            images: of one product, most of them normal.
+            at_most_anomalous: share in [0, 1) of the images that may show a defect; so many are left out.
+
+        Raises:
+            ImageError, ValueError: as in `fit` and `rank`, or a share outside its range.
+        """
+        with torch.autocast(self.backbone.device.type, enabled=False):
+            self._fitted, self._threshold = ranking.fit_unlabelled(
+                self._extractor, images, at_most_anomalous=at_most_anomalous, progress=progress
+            )
         return self
 
     def calibrate(
@@ -291,6 +313,21 @@ class Detector:
         """
         extractor, predict = self._extractor, self.predict_prepared
         return predict_stream(extractor, predict, images, batch_size=batch_size, progress=progress, errors=errors)
+
+    def rank(self, images: Iterable[ImageLike], *, progress: bool = True) -> Ranking:
+        """Order unlabelled images by how unlike the others each is: nothing is fitted, and what was fitted is not used.
+
+        A ranking and no verdict: scores depend on what else is among the images, and what most of them show is normal.
+        Of more than 128 images each is compared with 128 drawn ones (`ranking`). Images are not kept in memory.
+
+        Args:
+            images: of one product, at least two; several tens make a good ranking. An unreadable one has the score nan.
+
+        Raises:
+            ValueError: fewer than two readable images, one image in place of a list, or `cues` without a bank.
+        """
+        with torch.autocast(self.backbone.device.type, enabled=False):
+            return ranking.rank(self._extractor, images, progress=progress)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the detector, fitted or not, to one safetensors file (format: `persistence`). Atomic.

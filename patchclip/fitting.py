@@ -16,7 +16,7 @@ import torch
 
 from .features import FeatureExtractor
 from .images.augment import mild_variations, rotated_and_flipped
-from .images.load import ImageLike, fingerprint, load_image, require_several, snapshot
+from .images.load import ImageLike, fingerprint, list_images, load_image
 from .images.names import NamedImages, image_name
 from .inference import check_finite, combine, cue_maps
 from .progress import progress_bar
@@ -175,12 +175,7 @@ def group_by_class(images: NormalImages, *, max_pixels: int | None = None) -> di
 
 
 def _as_list(images: Iterable[Any], whose: str, max_pixels: int | None) -> list[Any]:
-    require_several(images, whose)
-    # what an iterator yields may be overwritten by its next item
-    if isinstance(images, Sequence):
-        group = list(images)
-    else:
-        group = [snapshot(image, max_pixels=max_pixels) for image in images]
+    group = list_images(images, whose, max_pixels=max_pixels)
     if not group:
         raise ValueError(f"expected at least one normal image{whose}, got none")
     return group

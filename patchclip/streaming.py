@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from functools import partial
 from operator import length_hint
 from typing import NoReturn
@@ -55,25 +55,13 @@ def _stream(
     progress: bool,
     errors: str,
 ) -> Iterator[Result | ImageError]:
-    def try_prepare(image: ImageLike) -> Prepared | ImageError:
-        try:
-            return extractor.prepare(image)
-        except ImageError as error:
-            return error
-
-    prepared = ordered_map(
-        try_prepare,
-        map(partial(snapshot, max_pixels=extractor.config.max_pixels), images),
-        ahead=2 * batch_size,
-        size_of=_bytes_of,
-        max_bytes=_MAX_WAITING_BYTES,
-    )
+    batches = prepared_batches(extractor, images, batch_size)
     batch: deque[Prepared | ImageError | SourceFailure] = deque()
     results: deque[Result] = deque()
     since_trimmed = 0
     try:
         with progress_bar("predict", total=length_hint(images) or None, show=progress) as bar:
-            for batch in _batches(prepared, batch_size):
+            for batch in batches:
                 usable = [image for image in batch if isinstance(image, Prepared)]
                 results = deque(predict_prepared(usable))
                 since_trimmed += len(batch)
@@ -98,25 +86,45 @@ def _stream(
         image = None
         batch.clear()
         results.clear()
-        prepared.close()
+        batches.close()
         trim_memory()
 
 
-def _batches(
-    prepared: Iterator[Prepared | ImageError | SourceFailure], batch_size: int
-) -> Iterator[deque[Prepared | ImageError | SourceFailure]]:
-    """Up to `batch_size` outputs at once, fewer where the images are large."""
+def prepared_batches(
+    extractor: FeatureExtractor, images: Iterable[ImageLike], batch_size: int
+) -> Generator[deque[Prepared | ImageError | SourceFailure], None, None]:
+    """Images in order, prepared ahead in threads, in batches: up to `batch_size`, fewer where the images are large.
+
+    An image that cannot be used is its `ImageError`. Where `images` raises, a `SourceFailure` is the last of all.
+    """
+
+    def try_prepare(image: ImageLike) -> Prepared | ImageError:
+        try:
+            return extractor.prepare(image)
+        except ImageError as error:
+            return error
+
+    prepared = ordered_map(
+        try_prepare,
+        map(partial(snapshot, max_pixels=extractor.config.max_pixels), images),
+        ahead=2 * batch_size,
+        size_of=_bytes_of,
+        max_bytes=_MAX_WAITING_BYTES,
+    )
     batch: deque[Prepared | ImageError | SourceFailure] = deque()
     batch_bytes = 0
-    for image in prepared:
-        batch.append(image)
-        batch_bytes += _bytes_of(image)
-        del image
-        if len(batch) == batch_size or batch_bytes >= _MAX_BATCH_BYTES:
+    try:
+        for image in prepared:
+            batch.append(image)
+            batch_bytes += _bytes_of(image)
+            del image
+            if len(batch) == batch_size or batch_bytes >= _MAX_BATCH_BYTES:
+                yield batch
+                batch, batch_bytes = deque(), 0
+        if batch:
             yield batch
-            batch, batch_bytes = deque(), 0
-    if batch:
-        yield batch
+    finally:
+        prepared.close()
 
 
 def _bytes_of(image: Prepared | ImageError | SourceFailure) -> int:

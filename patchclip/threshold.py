@@ -53,7 +53,7 @@ UNCALIBRATED_VALUE = 0.5
 
 
 #: Where a threshold can come from, see `Detector.threshold_source`.
-SOURCES = ("model", "uncalibrated", "fit", "calibrate", "user")
+SOURCES = ("model", "uncalibrated", "fit", "fit_unlabelled", "calibrate", "user")
 
 
 #: Kinds of `NormalScore`.

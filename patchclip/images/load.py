@@ -6,7 +6,7 @@ import hashlib
 import io
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -151,6 +151,22 @@ def snapshot(image: Any, *, max_pixels: int | None = None) -> Any:
         except ImageError as error:
             return UnusableImage(error)
     return image
+
+
+def list_images(images: Any, whose: str = "", *, max_pixels: int | None = None) -> list[Any]:
+    """Several images as a list: those of a sequence as they are, of an iterator snapshots, since what it yields may be
+    overwritten by its next item.
+
+    Args:
+        whose: see `require_several`; max_pixels: see `load_image`.
+
+    Raises:
+        ValueError: one image in place of several.
+    """
+    require_several(images, whose)
+    if isinstance(images, Sequence):
+        return list(images)
+    return [snapshot(image, max_pixels=max_pixels) for image in images]
 
 
 def fingerprint(image: np.ndarray) -> str:

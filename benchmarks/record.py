@@ -34,7 +34,8 @@ Measured by `python benchmarks/record.py`; nothing in this file is written by ha
 surfaces and free photographs, with drawn defects. Nothing was tuned on these images, except that one idea, later
 dropped, was looked at on one of the sets.
 
-`dense` is patchclip zero-shot, `dense+bank` patchclip by default once fitted; all other methods are there to compare.
+`dense` is patchclip zero-shot, `dense+bank` patchclip by default once fitted, `rank` the test images compared with each
+other, without a normal image or a label (`Detector.rank`); all other methods are there to compare.
 `random-vit` is a network of the same shape with random weights, `texture` a fixed descriptor without any learning,
 `imagenet` the embedded features of EfficientNet-Lite0, learnt by others from photographs of everyday things.
 """
@@ -52,8 +53,8 @@ class Run:
 
 def planned(data: Path, *, course: Path, peer_python: str | None) -> list[Run]:
     """Every run of the record, in the order of the file."""
-    all_methods = ("--methods", "dense", "winclip", "bank", "texture", "imagenet", "random-vit", "dense+bank")
-    few_methods = ("--methods", "dense", "texture", "imagenet", "random-vit", "dense+bank")
+    all_methods = ("--methods", "dense", "rank", "winclip", "bank", "texture", "imagenet", "random-vit", "dense+bank")
+    few_methods = ("--methods", "dense", "rank", "texture", "imagenet", "random-vit", "dense+bank")
     three_seeds = ("--seeds", "3")
     untimed = ("--latency", "0")
     runs = []

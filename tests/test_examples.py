@@ -100,6 +100,30 @@ def test_a_folder_becomes_a_table(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "b" / "overlays").iterdir()] == ["tile_crack.jpg.overlay.png"]
 
 
+def test_a_folder_without_labels_is_ranked(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    shutil.copytree(IMAGES / "tile_normal", photos)
+    shutil.copy(IMAGES / "tile_crack.jpg", photos)
+    (photos / "torn.png").write_bytes(b"not a picture")
+    done = run_example(photos, "--show", 2, "--normals", 3, cwd=tmp_path, script="rank_folder.py")
+    assert done.code == 0, done.err
+    assert re.match(r" +1  score 0\.\d{3}  tile_crack.jpg\n +2 ", done.out), done.out
+    assert "1 of 6 images are unreadable" in done.out
+    rows = list(csv.DictReader((tmp_path / "ranking" / "ranking.csv").read_text().splitlines()))
+    assert [row["rank"] for row in rows] == ["1", "2", "3", "4", "5", ""]
+    assert Path(rows[0]["path"]).name == "tile_crack.jpg"
+    assert "torn.png is no image" in rows[5]["error"]
+    overlays = sorted(path.name for path in (tmp_path / "ranking" / "overlays").iterdir())
+    assert len(overlays) == 2
+    assert overlays[0] == "0001_tile_crack.jpg.overlay.png"
+    normals = (tmp_path / "ranking" / "normals.txt").read_text().splitlines()
+    assert normals == [row["path"] for row in rows[4:1:-1]]  # the most normal first
+    missing = run_example("nowhere", "--out", "other", cwd=tmp_path, script="rank_folder.py")
+    assert missing.code == 2
+    assert missing.err == "error: nowhere is not a folder: give a folder of images\n"
+    assert not (tmp_path / "other").exists()
+
+
 def test_a_saved_detector_with_another_threshold(tmp_path: Path) -> None:
     photos = tmp_path / "photos"
     (photos / "more").mkdir(parents=True)

@@ -205,9 +205,10 @@ def _unit_line(task: Task, row: Mapping[str, Any]) -> str:
 def _measure_latencies(
     tasks: Sequence[Task], settings: Settings, bare: Detector, seconds: float
 ) -> list[dict[str, Any]]:
-    """Each method once for each number of shots, on the images of the first category that it was measured on."""
-    first = {task.method: task.category for task in reversed(tasks)}
-    chosen = [task for task in tasks if task.category is first[task.method] and task.seed == 0]
+    """Each method that predicts single images, once for each number of shots, on the images of the first category that
+    it was measured on."""
+    first = {task.method: task.category for task in reversed(tasks) if not METHODS[task.method].together}
+    chosen = [task for task in tasks if task.category is first.get(task.method) and task.seed == 0]
     rows = []
     for task in tqdm(chosen, desc="latency", unit="method"):
         category = task.category

@@ -12,6 +12,7 @@ from accuracy.categories import relative_path
 from accuracy.gallery import make_gallery
 from accuracy.measures import Record
 from accuracy.methods.base import Method, Prediction, flatten
+from accuracy.methods.table import METHODS
 from accuracy.plan import Task, draw_references, is_readable
 from accuracy.results import Unit, read_unit, unit_path, write_unit
 from accuracy.rows import check_binning, make_curves, make_row, make_scores, replicate_task
@@ -89,7 +90,8 @@ def _predict_all(task: Task, method: Method, batch_size: int, advance: Callable[
     samples = task.category.test
     paths = [sample.path for sample in samples]
     has_masks = any(sample.masks for sample in samples if sample.label)
-    _warm_up(method, paths)
+    if not METHODS[task.method].together:
+        _warm_up(method, paths)
     predicted = _Predicted()
     predictions = iter(method.predict(paths, batch_size=batch_size))
     for sample in samples:

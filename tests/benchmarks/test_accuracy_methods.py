@@ -18,7 +18,7 @@ from accuracy.methods.course import CourseFewShot, CourseZeroShot, synthetic_ano
 from accuracy.methods.table import METHODS
 from accuracy.methods.untrained import RandomVit, write_random_model
 from internals import load_image, load_model
-from patchclip import Detector, MissingDependencyError
+from patchclip import Detector, ImageError, MissingDependencyError
 
 # --- baselines ----------------------------------------------------------------------------------------------------
 
@@ -148,6 +148,23 @@ def test_methods_are_the_detector(settings: Settings, paths: list[Path]) -> None
                 assert prediction.threshold == result.threshold
                 drawn, expected = (np.asarray(each.overlay()).astype(int) for each in (prediction, result))
                 assert np.abs(drawn - expected).max() <= 2
+
+
+def test_rank_scores_the_batch_together(settings: Settings, paths: list[Path]) -> None:
+    method = METHODS["rank"].make(settings, ())
+    method.fit({}, seed=0)
+    ranking = Detector(settings.model, precision="fp32").rank(paths)
+    predictions = list(method.predict(paths, batch_size=2))
+    for item, prediction in zip(ranking.items, predictions, strict=True):
+        assert prediction.score == pytest.approx(item.score, abs=1e-5)
+        assert prediction.threshold is None
+        np.testing.assert_allclose(prediction.heatmap, item.heatmap, atol=1e-5)
+    [again] = method.predict(paths[1:2], batch_size=1)  # for a picture of it: of the same batch
+    assert again.score == predictions[1].score
+    method.fit({}, seed=1)
+    [alone] = method.predict(paths[1:2], batch_size=1)
+    assert isinstance(alone, ImageError)
+    assert str(paths[1]) in str(alone)
 
 
 @pytest.mark.filterwarnings("ignore:.*extrapolation")

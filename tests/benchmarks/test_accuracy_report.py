@@ -20,7 +20,7 @@ from .runs import read_metrics
 _VOID = {"meta", "img", "br", "rect", "line", "circle", "polyline"}
 
 #: Best, median and worst of both classes, on two data sets; two methods have no heatmap beside the image.
-PICTURES = 2 * 6 * (7 * 2 + 2)
+PICTURES = 2 * 6 * (8 * 2 + 2)
 
 #: Reports what a person would miss, in the page's title.
 _PROBE = """<script>

@@ -29,7 +29,7 @@ def test_metrics_can_be_recomputed_from_the_scores(whole_run: Path) -> None:
     for row in read_rows(whole_run):
         if row["dataset"] == _CATEGORY:
             rows[row["method"], row["shots"], row["seed"]] = row
-    zero_shot, few_shot = {"dense", "winclip"}, set(RUN_METHODS) - {"dense"}
+    zero_shot, few_shot = {"dense", "rank", "winclip"}, set(RUN_METHODS) - {"dense", "rank"}
     expected = {(name, 0, 0) for name in zero_shot} | {(name, 2, seed) for name in few_shot for seed in (0, 1)}
     assert set(rows) == expected
 
@@ -42,13 +42,17 @@ def test_metrics_can_be_recomputed_from_the_scores(whole_run: Path) -> None:
         row = rows[key]
         labels = np.array([int(score["label"]) for score in scores])
         values = np.array([float(score["score"]) for score in scores])
-        threshold = float(scores[0]["threshold"])
         assert labels.tolist() == [0] * 4 + [1] * 6  # good, hole, stain: sorted by folder
         assert row["image_auroc"] == pytest.approx(roc_auc_score(labels, values))
         assert row["image_ap"] == pytest.approx(average_precision_score(labels, values))
-        assert row["accuracy"] == pytest.approx(accuracy_score(labels, values > threshold))
-        assert row["false_positive_rate"] == pytest.approx((values > threshold)[labels == 0].mean())
-        assert row["recall"] == pytest.approx((values > threshold)[labels == 1].mean())
+        if key[0] == "rank":
+            assert {score["threshold"] for score in scores} == {""}
+            assert row["accuracy"] is row["recall"] is None
+        else:
+            flagged = values > float(scores[0]["threshold"])
+            assert row["accuracy"] == pytest.approx(accuracy_score(labels, flagged))
+            assert row["false_positive_rate"] == pytest.approx(flagged[labels == 0].mean())
+            assert row["recall"] == pytest.approx(flagged[labels == 1].mean())
         low, high = row["image_auroc_95"]
         assert low <= row["image_auroc"] <= high
         assert (row["images"], row["anomalous"], row["unreadable"]) == (10, 6, 0)

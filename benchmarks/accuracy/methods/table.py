@@ -10,6 +10,7 @@ from accuracy.methods.base import Method, Settings
 from accuracy.methods.course import CourseFewShot, CourseZeroShot
 from accuracy.methods.detector import DetectorMethod
 from accuracy.methods.peers import AnomalibPatchcore, AnomalibWinclip
+from accuracy.methods.ranking import RankMethod
 from accuracy.methods.untrained import RandomVit
 from patchclip.datasets import Category
 
@@ -26,6 +27,7 @@ class Entry:
         zero_shot, few_shot: whether it runs without references, and with them.
         random: whether the seed changes more than which references are drawn.
         whole: whether it sees whole images, without tiles.
+        together: whether it scores the test images by each other, as one batch.
     """
 
     description: str
@@ -34,6 +36,7 @@ class Entry:
     few_shot: bool = True
     random: bool = False
     whole: bool = False
+    together: bool = False
 
 
 def _without_kinds(method: Callable[[Settings], Method]) -> MakeMethod:
@@ -47,6 +50,13 @@ METHODS: dict[str, Entry] = {
         partial(DetectorMethod, cues=("text",)),
         zero_shot=True,
         few_shot=False,
+    ),
+    "rank": Entry(
+        "the test images as one batch, unlabelled and compared with each other",
+        RankMethod,
+        zero_shot=True,
+        few_shot=False,
+        together=True,
     ),
     "winclip": Entry(
         "WinCLIP to the letter, zero-shot and few-shot",

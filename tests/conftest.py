@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import socket
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import open_clip
 import pytest
@@ -20,6 +22,10 @@ from patchclip import Detector
 from patchclip.config import Config
 from patchclip.features import FeatureExtractor
 from patchclip.synthetic import Surface, sample_defective, sample_surface
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # pytest -n 2: each worker has a core, and more threads would only wait
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
 
 #: For tests that fit on fewer images than a false-positive rate needs, where that is not the point.
 FEW = pytest.mark.filterwarnings("ignore:.*extrapolation")

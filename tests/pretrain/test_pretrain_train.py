@@ -97,7 +97,7 @@ def test_a_run_with_a_teacher(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore:.*autocast")
 def test_an_interrupted_run_ends_where_an_unbroken_one_does(tmp_path: Path) -> None:
     """The data of a step does not depend on the steps before it, nor does the schedule."""
-    whole = Settings(tmp_path / "whole", **SMALL, checkpoint_every_s=0)
+    whole = Settings(tmp_path / "whole", **SMALL | {"images": 48}, checkpoint_every_s=0)
     train(whole)
 
     class Killed(Exception):

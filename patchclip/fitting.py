@@ -26,6 +26,7 @@ from .scoring.cues import TEXT, cue_names
 from .scoring.heatmap import separate_heatmaps
 from .scoring.maps import class_levels, fuse, fusion_weights
 from .scoring.memory import Fitted, LeftOut, Memory, build_banks
+from .scoring.odd import Unlabelled, leave_out_odd, odd_shares_of_copies
 from .threshold import COPY, IMAGE, VARIATION, NormalScore, Threshold, images_needed, threshold_of
 
 #: Leave-one-out looks at about so many normal images at most, or at as many as the false-positive rate takes, spread
@@ -72,8 +73,13 @@ class Normal:
     left_out: LeftOut
 
 
-def fit(extractor: FeatureExtractor, images: NormalImages, *, progress: bool) -> tuple[Fitted, Threshold]:
+def fit(
+    extractor: FeatureExtractor, images: NormalImages, *, progress: bool, unlabelled: Unlabelled | None = None
+) -> tuple[Fitted, Threshold]:
     """See `Detector.fit`.
+
+    Args:
+        unlabelled: of images without classes that are not known to be normal, see `Detector.fit_unlabelled`.
 
     Raises:
         ImageError, ValueError: see there.
@@ -82,7 +88,8 @@ def fit(extractor: FeatureExtractor, images: NormalImages, *, progress: bool) ->
     if set(config.cues) == {TEXT}:
         raise ValueError(f"nothing to fit with cues={config.cues}: add some of {cue_names()[1:]}")
     groups = group_by_class(images, max_pixels=config.max_pixels)
-    memory, normals, sources = _collect(extractor, groups, progress=progress)
+    odd_patches = None if unlabelled is None else unlabelled.odd_patches
+    memory, normals, sources = _collect(extractor, groups, odd_patches, progress=progress)
     repeats = Counter(source.fingerprint for source in sources)
     sizes = {source.image_hw for source in sources}
     fitted = Fitted(memory, fingerprints=tuple(repeats), image_hw=sizes.pop() if len(sizes) == 1 else None)
@@ -98,7 +105,11 @@ def fit(extractor: FeatureExtractor, images: NormalImages, *, progress: bool) ->
         normal_scores.append(NormalScore(normal.source.name, normal.source.class_name, score, kind))
     _warn_of_copies(maps, has_repeats=len(repeats) < len(sources))
     usual_spread = _usual_spread(extractor, fitted)
-    return fitted, threshold_of(normal_scores, config.max_false_positive_rate, "fit", usual_spread=usual_spread)
+    rate = config.max_false_positive_rate
+    if unlabelled is None:
+        return fitted, threshold_of(normal_scores, rate, "fit", usual_spread=usual_spread)
+    share = unlabelled.at_most_anomalous
+    return fitted, threshold_of(normal_scores, rate, "fit_unlabelled", usual_spread=usual_spread, most_left_out=share)
 
 
 def calibrate(
@@ -182,7 +193,11 @@ def _as_list(images: Iterable[Any], whose: str, max_pixels: int | None) -> list[
 
 
 def _collect(
-    extractor: FeatureExtractor, groups: Mapping[str | None, Sequence[ImageLike]], *, progress: bool
+    extractor: FeatureExtractor,
+    groups: Mapping[str | None, Sequence[ImageLike]],
+    odd_patches: Sequence[torch.Tensor] | None,
+    *,
+    progress: bool,
 ) -> tuple[Memory, list[Normal], list[Source]]:
     """The banks of every class, the normal images to judge them by, and all images.
 
@@ -205,7 +220,12 @@ def _collect(
                 sources.append(source)
                 copies = rotated_and_flipped(upright, rotations=config.rotations, flips=config.flips)
                 features = _extract_each(extractor, copies)
-                vectors.append(_join_copies(features))
+                odd_shares = None
+                if odd_patches is not None and odd_patches[index].any():
+                    odd_shares = odd_shares_of_copies(
+                        odd_patches[index], image_hw, rotations=config.rotations, flips=config.flips
+                    )
+                vectors.append(_join_copies(features, odd_shares))
                 if len(group) == 1:
                     for variation in _variations(extractor, upright, copies):
                         normals.append(Normal(source, variation, LeftOut(class_index, {})))
@@ -241,11 +261,16 @@ def _variations(extractor: FeatureExtractor, upright: np.ndarray, copies: Sequen
     return _extract_each(extractor, new or variations)  # a blank image has no others
 
 
-def _join_copies(copies: Sequence[Features]) -> dict[str, torch.Tensor]:
-    """The bank vectors of an image and its turned copies: bank name -> (N, D)."""
+def _join_copies(copies: Sequence[Features], odd_shares: Sequence[np.ndarray] | None = None) -> dict[str, torch.Tensor]:
+    """The bank vectors of an image and its turned copies but for what is odd: bank name -> (N, D)."""
     joined = {}
     for name in copies[0].vectors:
-        joined[name] = torch.cat([copy.vectors[name].flatten(0, 2) for copy in copies])
+        grids = [copy.vectors[name][0] for copy in copies]  # (rows, columns, D) each
+        if odd_shares is None:
+            parts = [grid.flatten(0, 1) for grid in grids]
+        else:
+            parts = [leave_out_odd(*pair) for pair in zip(grids, odd_shares, strict=True)]
+        joined[name] = torch.cat(parts)
     return joined
 
 

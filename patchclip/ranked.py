@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,6 +17,9 @@ from .scoring.heatmap import find_regions, median_and_half_maximum, separate_hea
 if TYPE_CHECKING:
     import torch
     from PIL import Image
+
+#: Boxes are found on a heatmap whose longer side has at most so many pixels: it has no finer detail than a few a patch.
+_BOX_SIDE = 256
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -47,9 +51,8 @@ class RankedImage:
     _max_pixels: int = field(repr=False)
 
     @property
-    def heatmap(self) -> np.ndarray:
-        """(H, W) float32 in [0, 1], pixels of the upright image, on one scale for all images of the batch; made anew
-        each time.
+    def patch_map(self) -> torch.Tensor:
+        """(gh, gw) float32 in [0, 1] on the CPU: how odd each patch is.
 
         Raises:
             ImageError: the image is unreadable.
@@ -57,26 +60,53 @@ class RankedImage:
         if self.error is not None:
             raise self.error
         assert self._map is not None
+        return self._map
+
+    @property
+    def heatmap(self) -> np.ndarray:
+        """(H, W) float32 in [0, 1], pixels of the upright image, on one scale for all images of the batch; made anew
+        each time.
+
+        Raises:
+            ImageError: the image is unreadable.
+        """
+        patch_map = self.patch_map
         assert self.image_hw is not None
-        [heatmap] = separate_heatmaps(self._map[None], [self.image_hw], self._smoothing)
+        [heatmap] = separate_heatmaps(patch_map[None], [self.image_hw], self._smoothing)
         return heatmap.numpy()
 
     @cached_property
     def box_xyxy(self) -> tuple[int, int, int, int] | None:
         """Where it is oddest: the box around what lies above half of the way from the heatmap's median to its maximum,
-        at the maximum. Every readable image has one, normal images too. None where it is unreadable or flat."""
+        at the maximum, to about 1/256 of the image's longer side. Every readable image has one, normal images too. None
+        where it is unreadable or flat."""
         if self._map is None:
             return None
-        heatmap = self.heatmap
+        assert self.image_hw is not None
+        height, width = self.image_hw
+        shrink = min(1.0, _BOX_SIDE / max(height, width))
+        small_hw = (math.ceil(height * shrink), math.ceil(width * shrink))
+        [small] = separate_heatmaps(self._map[None], [small_hw], self._smoothing)
+        heatmap = small.numpy()
         _, level = median_and_half_maximum(heatmap)
         grid_hw = (self._map.shape[0], self._map.shape[1])
         found = find_regions(heatmap, level, grid_hw)
-        return found[0][0].box_xyxy if found else None
+        if not found:
+            return None
+        left, top, right, bottom = found[0][0].box_xyxy
+        small_height, small_width = small_hw
+        return (
+            left * width // small_width,
+            top * height // small_height,
+            math.ceil(right * width / small_width),
+            math.ceil(bottom * height / small_height),
+        )
 
     def overlay(self, *, max_side: int = 1024) -> Image.Image:
         """The image with the heatmap over it and a box where it is oddest. It is read again from `source`.
 
-        Colours are on one scale for all images of the batch (`Ranking.colour_level`).
+        Colours are on one scale for all images of the batch, anchored to the suggested cut, or to the score that a
+        tenth of the images exceed where there is none.
 
         Args:
             max_side: the picture is shrunk so that its longer side has at most so many pixels.
@@ -152,6 +182,20 @@ class Ranking:
         """
         ordered = self._by_rank()[::-1]
         return [item.source for item in ordered[:count]]
+
+    def find_odd_patches(self, at_most_anomalous: float) -> tuple[list[ImageLike], list[torch.Tensor]]:
+        """The readable images as they were given, and of each the patches that are odder than all of the most normal
+        images: (gh, gw) bool.
+
+        Args:
+            at_most_anomalous: share in [0, 1) of the images, rounded up, that are not among the most normal.
+        """
+        ordered = self._by_rank()
+        anomalous_count = math.ceil(at_most_anomalous * len(ordered) - 1e-9)
+        most_normal = ordered[min(anomalous_count, len(ordered) - 1) :]
+        level = max(float(item.patch_map.max()) for item in most_normal)
+        readable = [item for item in self.items if item.error is None]
+        return [item.source for item in readable], [item.patch_map > level for item in readable]
 
     def table(self) -> list[dict[str, Any]]:
         """A row for each image, the most anomalous first and unreadable ones last, for `csv.DictWriter` or JSON.

@@ -23,7 +23,7 @@ _WINSOR_DEVIATIONS = 1.5
 #: What that keeps of a normal distribution's variance (Huber's proposal 2). Leave-one-out scores are a little high
 #: already, since each image has one fewer to be compared with, so it is not corrected there: on synthetic products a
 #: rate of 5 % comes out as 4.1 to 6.5 %, and as 2.7 to 5.3 % where it is.
-_VARIANCE_KEPT = {"fit": 1.0, "calibrate": 0.7784655}
+_VARIANCE_KEPT = {"fit": 1.0, "fit_unlabelled": 1.0, "calibrate": 0.7784655}
 
 #: In so many sets of good images one would count as unlike the rest, were the upper half of the log odds that of a
 #: normal distribution. Its tail is longer: of synthetic sets it is up to 3 % after a fit (benchmarks/CHOICES.md).
@@ -33,8 +33,8 @@ _UNLIKE_RATE = 0.005
 _MOST_UNLIKE = 0.25
 
 #: At most this share, rounded up, is left out of a threshold or above that of `fit`: more may be normal images of a
-#: second kind.
-_MOST_LEFT_OUT = 0.1
+#: second kind. After `fit_unlabelled` it is the share that may be anomalous.
+MOST_LEFT_OUT = 0.1
 
 #: Classes of fewer images are judged together, on the scale that they share.
 _LEAST_CLASS = 6
@@ -102,17 +102,24 @@ def images_needed(rate: float) -> int:
     return math.ceil(1 / rate - 1 - 1e-9)
 
 
-def threshold_of(normals: Sequence[NormalScore], rate: float, source: str, *, usual_spread: float | None) -> Threshold:
+def threshold_of(
+    normals: Sequence[NormalScore],
+    rate: float,
+    source: str,
+    *,
+    usual_spread: float | None,
+    most_left_out: float = MOST_LEFT_OUT,
+) -> Threshold:
     """By `from_normal_scores`; warns of images that are unlike the rest, and where there are too few.
 
-    Images that are unlike the rest of their class (`unlike_the_rest`) are left out where they are a tenth of all at
-    most, and nothing is guaranteed then. Variations vary less than images do: they are left out where images suffice.
+    Images that are unlike the rest of their class (`unlike_the_rest`) are left out where they are few enough, and
+    nothing is guaranteed then. Variations vary less than images do: they are left out where images suffice.
 
     Args:
         normals: of any kind but "unlike".
-        rate, source, usual_spread: see `from_normal_scores`.
+        rate, source, usual_spread, most_left_out: see `from_normal_scores`.
     """
-    marked = _mark_unlike(normals, usual_spread)
+    marked = _mark_unlike(normals, usual_spread, most_left_out)
     images = [normal for normal in marked if normal.counts and normal.kind != VARIATION]
     if len(images) >= images_needed(rate):
         marked = [replace(normal, counts=False) if normal.kind == VARIATION else normal for normal in marked]
@@ -120,15 +127,18 @@ def threshold_of(normals: Sequence[NormalScore], rate: float, source: str, *, us
     classes_of_one = {normal.class_name for normal in counted if normal.kind == VARIATION}
     image_count = len(images) + len(classes_of_one)
     scores = np.array([normal.score for normal in counted])
-    threshold = from_normal_scores(scores, rate, source, image_count=image_count, usual_spread=usual_spread)
-    _warn_of_unlike(marked, source)
+    threshold = from_normal_scores(
+        scores, rate, source, image_count=image_count, usual_spread=usual_spread, most_left_out=most_left_out
+    )
+    if source != "fit_unlabelled":  # where some are expected to be anomalous
+        _warn_of_unlike(marked, source)
     _warn_of_extrapolation(threshold, image_count, len(scores), rate)
     has_left_out = any(normal.kind == UNLIKE and not normal.counts for normal in marked)
     guaranteed = threshold.guaranteed and not has_left_out
     return replace(threshold, guaranteed=guaranteed, normal_scores=tuple(marked))
 
 
-def _mark_unlike(normals: Sequence[NormalScore], usual_spread: float | None) -> list[NormalScore]:
+def _mark_unlike(normals: Sequence[NormalScore], usual_spread: float | None, most_left_out: float) -> list[NormalScore]:
     """The same with those that are unlike the rest as such; few of them do not count."""
     indices = [index for index, normal in enumerate(normals) if normal.kind == IMAGE]
     sizes = Counter(normals[index].class_name for index in indices)
@@ -142,7 +152,7 @@ def _mark_unlike(normals: Sequence[NormalScore], usual_spread: float | None) -> 
         scores = [normals[index].score for index in group]
         for position in unlike_the_rest(scores, _UNLIKE_RATE / len(groups), usual_spread=usual_spread):
             unlike.append(group[position])
-    are_few = len(unlike) <= math.ceil(_MOST_LEFT_OUT * len(indices))
+    are_few = len(unlike) <= math.ceil(most_left_out * len(indices))
     marked = list(normals)
     for index in unlike:
         marked[index] = replace(normals[index], kind=UNLIKE, counts=not are_few)
@@ -228,6 +238,7 @@ def from_normal_scores(
     *,
     image_count: int | None = None,
     usual_spread: float | None = None,
+    most_left_out: float = MOST_LEFT_OUT,
 ) -> Threshold:
     """The smallest threshold that a new normal image exceeds with probability `rate` at most.
 
@@ -237,16 +248,18 @@ def from_normal_scores(
     deviation in which a score far from the others counts no more than one at 1.5 deviations (Huber, proposal 2): an
     image that is unlike the few others when it is left out must not hide all defects.
 
-    With "fit" and a usual spread the threshold is at most that limit for a tenth of the rate, but no lower than a tenth
-    of the scores exceed: an image that is bad and not far enough from the rest to be left out hides fewer defects then.
+    After a fit and with a usual spread the threshold is at most that limit for a tenth of the rate, but no lower than
+    `most_left_out` of the scores exceed: an image that is bad and not far enough from the rest to be left out hides
+    fewer defects then.
 
     Args:
         scores: (n,) in [0, 1] of normal images, n >= 2.
         rate: in (0, 1).
-        source: "fit" (leave-one-out scores, nearly exchangeable with new ones but not quite: never guaranteed) or
-            "calibrate".
+        source: "fit", "fit_unlabelled" (leave-one-out scores, nearly exchangeable with new ones but not quite: never
+            guaranteed) or "calibrate".
         image_count: of how many images they are, where they are of variations; None is n.
         usual_spread: deviation of the scores' log odds among normal images in general; counts as four more scores.
+        most_left_out: share of the images, rounded up, that may be unlike the rest.
 
     Raises:
         ValueError: fewer than two scores, or a rate outside (0, 1).
@@ -262,9 +275,9 @@ def from_normal_scores(
         return Threshold(_upper_limit(ordered, rate, source, image_count, usual_spread), source)
     rank = math.ceil((count + 1) * (1 - rate) - 1e-9)
     value = float(ordered[rank - 1])
-    if source == "fit" and usual_spread is not None:
+    if source != "calibrate" and usual_spread is not None:
         limit = _upper_limit(ordered, rate / _LIMIT_RATE_DIVISOR, source, count, usual_spread)
-        lowest = float(ordered[-1 - math.ceil(_MOST_LEFT_OUT * count)])
+        lowest = float(ordered[-1 - math.ceil(most_left_out * count)])
         value = min(value, max(limit, lowest))
     return Threshold(value, source, guaranteed=source == "calibrate")
 

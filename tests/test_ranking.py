@@ -5,19 +5,19 @@ from __future__ import annotations
 import copy
 import csv
 import io
-import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import FEW, fit_quietly, make_extractor
+from conftest import make_extractor
 from PIL import Image
 
 import patchclip.ranking
 from patchclip import Detector, ImageError, RankedImage, Ranking
-from patchclip.scoring.heatmap import to_heatmaps
+from patchclip.scoring.heatmap import find_regions, median_and_half_maximum, to_heatmaps
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +112,14 @@ def test_the_box_is_where_the_defect_is(
     assert mask[top:bottom, left:right].sum() > 0.5 * mask.sum()
 
 
+def test_boxes_of_large_images_are_those_of_their_heatmaps(local: Detector, images: list[np.ndarray]) -> None:
+    large = [cv2.resize(image, (800, 600)) for image in images]
+    for item in local.rank(large, progress=False).items:
+        _, level = median_and_half_maximum(item.heatmap)
+        region = find_regions(item.heatmap, level, item.patch_map.shape)[0][0]
+        np.testing.assert_allclose(item.box_xyxy, region.box_xyxy, rtol=0, atol=4)
+
+
 def test_unreadable_images_end_nothing(
     local: Detector, ranking: Ranking, images: list[np.ndarray], tmp_path: Path
 ) -> None:
@@ -129,6 +137,8 @@ def test_unreadable_images_end_nothing(
         item.overlay()
     with pytest.raises(ImageError, match=r"bad\.jpg"):
         _ = item.heatmap
+    with pytest.raises(ImageError, match=r"bad\.jpg"):
+        _ = item.patch_map
     assert found.most_anomalous(9)[0].index == 2
     assert len(found.most_anomalous(9)) == len(found.most_normal(9)) == 7
     last = found.table()[-1]
@@ -204,37 +214,3 @@ def test_what_cannot_be_ranked(local: Detector, local_model: str, images: list[n
         local.rank(images[0], progress=False)
     with pytest.raises(ValueError, match="cues"):
         Detector(local_model, cues=("text",)).rank(images, progress=False)
-
-
-# --- fit_unlabelled ---------------------------------------------------------------------------------------------------
-
-
-def test_fit_on_unlabelled_images(
-    detector: Detector, ranking: Ranking, images: list[np.ndarray], tmp_path: Path
-) -> None:
-    """The same as a fit on the most normal ones; 0.2 of seven images are two, rounded up."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        assert detector.fit_unlabelled(iter(images), progress=False) is detector
-    assert (detector.threshold_source, detector.threshold_guaranteed) == ("fit_unlabelled", False)
-    by_hand = fit_quietly(copy.copy(detector), ranking.most_normal(5))
-    assert len(detector.normal_scores_) == 5
-    assert detector.predict(images[2]).score == by_hand.predict(images[2]).score
-    assert detector.threshold == by_hand.threshold
-    detector.save(tmp_path / "detector.safetensors")
-    loaded = Detector.load(tmp_path / "detector.safetensors")
-    assert (loaded.threshold_source, loaded.threshold) == ("fit_unlabelled", detector.threshold)
-
-
-@FEW
-def test_unreadable_unlabelled_images_are_left_out(detector: Detector, normals: list[np.ndarray]) -> None:
-    with pytest.warns(UserWarning, match="1 of 7 images are unreadable and left out; the first is image 6"):
-        detector.fit_unlabelled([*normals, b"bad"], at_most_anomalous=0, progress=False)
-    assert len(detector.normal_scores_) == 6
-    before = detector.memory_
-    for wrong in (-0.1, 1.0):
-        with pytest.raises(ValueError, match="at_most_anomalous"):
-            detector.fit_unlabelled(normals, at_most_anomalous=wrong, progress=False)
-    with pytest.raises(ValueError, match="at least two readable"):
-        detector.fit_unlabelled(normals[:1], progress=False)
-    assert detector.memory_ is before

@@ -29,6 +29,9 @@ class BankCue:
         make_descriptor: makes the module that gives the vectors, on the device of a backbone: RGB (B, 3, h, w) float32
             in [0, 1] and the tokens of the layers, (B, gh, gw, D) each -> (B, rows, columns, D) float32.
         gain: how much more the cue counts than another of the same spread on normal images.
+        ranking_gain: the same in a ranking of unlabelled images, where weights are over the root of the spread over the
+            batch: the gain (half of it for the texture, by the development sets), over the root of the usual spread on
+            synthetic batches, relative to the other cues'.
         half_at: squared distance that counts as one half; None for vectors of unit length, where the map is
             (1 - cosine) / 2.
         reads_layers: whether it needs the tokens of `Detector(layers=...)`.
@@ -39,6 +42,7 @@ class BankCue:
     name: str
     make_descriptor: Callable[[Backbone], nn.Module]
     gain: float = 1.0
+    ranking_gain: float = 1.0
     half_at: float | None = None
     reads_layers: bool = False
     fingerprint: Callable[[], list[str | float]] | None = None
@@ -46,9 +50,15 @@ class BankCue:
 
 #: The bank cues. Of those in use, the first decides which class an image belongs to.
 BANK_CUES: tuple[BankCue, ...] = (
-    BankCue(TOKENS, JoinedLayers, gain=2.0, reads_layers=True),
-    BankCue("texture", texture.make_descriptor, half_at=texture.HALF_AT, fingerprint=texture.fingerprint),
-    BankCue("imagenet", timm.make_descriptor, gain=4.0, fingerprint=timm.fingerprint),
+    BankCue(TOKENS, JoinedLayers, gain=2.0, ranking_gain=2.15, reads_layers=True),
+    BankCue(
+        "texture",
+        texture.make_descriptor,
+        ranking_gain=0.51,
+        half_at=texture.HALF_AT,
+        fingerprint=texture.fingerprint,
+    ),
+    BankCue("imagenet", timm.make_descriptor, gain=4.0, ranking_gain=3.62, fingerprint=timm.fingerprint),
 )
 
 

@@ -57,9 +57,8 @@ class RankedImage:
         Raises:
             ImageError: the image is unreadable.
         """
-        if self.error is not None:
-            raise self.error
-        assert self._map is not None
+        if self._map is None:
+            raise self.error or ImageError(f"{self.path} is unreadable")
         return self._map
 
     @property
@@ -70,9 +69,9 @@ class RankedImage:
         Raises:
             ImageError: the image is unreadable.
         """
-        patch_map = self.patch_map
-        assert self.image_hw is not None
-        [heatmap] = separate_heatmaps(patch_map[None], [self.image_hw], self._smoothing)
+        if self._map is None or self.image_hw is None:
+            raise self.error or ImageError(f"{self.path} is unreadable")
+        [heatmap] = separate_heatmaps(self._map[None], [self.image_hw], self._smoothing)
         return heatmap.numpy()
 
     @cached_property
@@ -80,9 +79,8 @@ class RankedImage:
         """Where it is oddest: the box around what lies above half of the way from the heatmap's median to its maximum,
         at the maximum, to about 1/256 of the image's longer side. Every readable image has one, normal images too. None
         where it is unreadable or flat."""
-        if self._map is None:
+        if self._map is None or self.image_hw is None:
             return None
-        assert self.image_hw is not None
         height, width = self.image_hw
         shrink = min(1.0, _BOX_SIDE / max(height, width))
         small_hw = (math.ceil(height * shrink), math.ceil(width * shrink))

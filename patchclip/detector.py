@@ -208,14 +208,14 @@ class Detector:
     def fit_unlabelled(
         self, images: Iterable[ImageLike], *, at_most_anomalous: float = 0.2, progress: bool = True
     ) -> Detector:
-        """`fit` on those of unlabelled images that `rank` holds for the most normal; unreadable ones are left out.
+        """`fit` on unlabelled images: patches odder, by `rank`, than all in the most normal images stay out of the banks.
 
-        The threshold is never guaranteed: it comes from the images that were kept, and may be too low where fewer are
-        anomalous than stated, too high where more are.
+        The threshold is never guaranteed: it may leave out the stated share of the images, and is too high where more
+        are anomalous. Unreadable images are left out, with a warning.
 
         Args:
             images: of one product, most of them normal.
-            at_most_anomalous: share in [0, 1) of the images that may show a defect; so many are left out.
+            at_most_anomalous: share in [0, 1) of the images that may show a defect.
 
         Raises:
             ImageError, ValueError: as in `fit` and `rank`, or a share outside its range.

@@ -208,7 +208,7 @@ class Detector:
     def fit_unlabelled(
         self, images: Iterable[ImageLike], *, at_most_anomalous: float = 0.2, progress: bool = True
     ) -> Detector:
-        """`fit` on unlabelled images: patches odder, by `rank`, than all in the most normal images stay out of the banks.
+        """`fit` on unlabelled images: patches odder, by `rank`, than all in the most normal images stay out of banks.
 
         The threshold is never guaranteed: it may leave out the stated share of the images, and is too high where more
         are anomalous. Unreadable images are left out, with a warning.

@@ -18,7 +18,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from patchclip import Detector
+from patchclip import Detector, Ranking
 from patchclip.config import Config
 from patchclip.features import FeatureExtractor
 from patchclip.synthetic import Surface, sample_defective, sample_surface
@@ -152,3 +152,15 @@ def fitted(local: Detector, normals: list[np.ndarray]) -> Detector:
 def fitted_tiny(tiny: Detector, normals: list[np.ndarray]) -> Detector:
     """The embedded model, fitted with the first three normal images; tests do not change it."""
     return fit_quietly(copy.copy(tiny), normals[:3])
+
+
+@pytest.fixture(scope="session")
+def images(normals: list[np.ndarray], defective: tuple[np.ndarray, np.ndarray]) -> list[np.ndarray]:
+    """Six flawless images and one with a hole, the third."""
+    return [*normals[:2], defective[0], *normals[2:]]
+
+
+@pytest.fixture(scope="session")
+def ranking(local: Detector, images: list[np.ndarray]) -> Ranking:
+    """Of `images`, by the small random CLIP."""
+    return local.rank(images, progress=False)

@@ -15,17 +15,6 @@ from patchclip import Detector, Ranking
 from patchclip.threshold import NormalScore, Threshold, threshold_of
 
 
-@pytest.fixture(scope="module")
-def images(normals: list[np.ndarray], defective: tuple[np.ndarray, np.ndarray]) -> list[np.ndarray]:
-    """Six flawless images and one with a hole, the third."""
-    return [*normals[:2], defective[0], *normals[2:]]
-
-
-@pytest.fixture(scope="module")
-def ranking(local: Detector, images: list[np.ndarray]) -> Ranking:
-    return local.rank(images, progress=False)
-
-
 def bank_of(detector: Detector) -> torch.Tensor:
     memory = detector.memory_
     assert memory is not None

@@ -20,17 +20,6 @@ from patchclip import Detector, ImageError, RankedImage, Ranking
 from patchclip.scoring.heatmap import find_regions, median_and_half_maximum, to_heatmaps
 
 
-@pytest.fixture(scope="module")
-def images(normals: list[np.ndarray], defective: tuple[np.ndarray, np.ndarray]) -> list[np.ndarray]:
-    """Six flawless images and one with a hole, the third."""
-    return [*normals[:2], defective[0], *normals[2:]]
-
-
-@pytest.fixture(scope="module")
-def ranking(local: Detector, images: list[np.ndarray]) -> Ranking:
-    return local.rank(images, progress=False)
-
-
 def slow_maps(detector: Detector, images: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Of a detector with the cue "tokens" alone: the lowest 30 % of the distances to the other images."""
     extractor = make_extractor(detector)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from numbers import Real
 from types import MappingProxyType
 from typing import Any, Literal, overload
 
@@ -22,12 +21,11 @@ from .images.load import MAX_PIXELS, ImageLike, snapshot
 from .images.prepare import Prepared
 from .ranked import Ranking
 from .result import Result
-from .scoring.memory import Fitted, Memory
+from .state import DetectorState
 from .streaming import predict_stream
-from .threshold import NormalScore, Threshold
 
 
-class Detector:
+class Detector(DetectorState):
     """Anomaly detector on the patch tokens of a CLIP: zero-shot from the start, few-shot after `fit`.
 
     Args:
@@ -130,59 +128,12 @@ class Detector:
         )
         self._config = Config.resolve(options, self.backbone)
         self._extractor = FeatureExtractor(self.backbone, self._config)
-        self._fitted: Fitted | None = None
-        self._threshold = inference.zero_shot_threshold(self._extractor)
+        super().__init__(inference.zero_shot_threshold(self._extractor))
 
     @property
     def options(self) -> Mapping[str, Any]:
         """Name -> value of every option in force; read-only, saved with the detector."""
         return MappingProxyType(self._config.to_dict())
-
-    @property
-    def memory_(self) -> Memory | None:
-        """The banks of each class, (N, D) float32 vectors each; None before `fit`."""
-        return self._fitted.memory if self._fitted else None
-
-    @property
-    def weights_(self) -> dict[str, float]:
-        """Cue -> weight in the heatmap, together 1; empty before `fit` and with recipe "winclip"."""
-        return dict(self._fitted.cue_weights) if self._fitted else {}
-
-    @property
-    def levels_(self) -> tuple[float, ...]:
-        """(classes,) floats, where heatmaps of each class are one half; empty for fewer than two classes."""
-        return self._fitted.class_levels if self._fitted else ()
-
-    @property
-    def classes_(self) -> tuple[str, ...]:
-        """Names of the classes it was fitted with; empty without."""
-        return self._fitted.class_names if self._fitted else ()
-
-    @property
-    def normal_scores_(self) -> tuple[NormalScore, ...]:
-        """Name, score in [0, 1] and more of each image that `fit` or `calibrate` set the threshold by; else empty."""
-        return self._threshold.normal_scores
-
-    @property
-    def threshold(self) -> float:
-        """Scores above it are anomalous. May be set."""
-        return self._threshold.value
-
-    @threshold.setter
-    def threshold(self, value: float) -> None:
-        if not isinstance(value, Real) or not 0 <= value <= 1:
-            raise ValueError(f"expected a number between 0 and 1 as threshold, got {value!r}")
-        self._threshold = Threshold(float(value), "user", normal_scores=self.normal_scores_)
-
-    @property
-    def threshold_source(self) -> str:
-        """ "model" (set on synthetic images), "uncalibrated" (0.5), "fit", "fit_unlabelled", "calibrate" or "user"."""
-        return self._threshold.source
-
-    @property
-    def threshold_guaranteed(self) -> bool:
-        """Whether the stated false-positive rate holds for new normal images of the same kind."""
-        return self._threshold.guaranteed
 
     def fit(self, images: fitting.NormalImages, *, progress: bool = True) -> Detector:
         """Fill the banks with normal images, weigh the cues and set the threshold; forgets what was fitted before.

@@ -24,7 +24,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--normals", type=Path, help="folder of normal images to fit first (few-shot)")
     parser.add_argument("--shots", type=int, metavar="N", help="use only so many of the normal images (default: all)")
     parser.add_argument(
-        "--model", default="tiny", help="an open_clip name such as ViT-B-16-plus-240 (default: %(default)s)"
+        "--model", default="tiny-7", help="an open_clip name such as ViT-B-16-plus-240 (default: %(default)s)"
     )
     parser.add_argument("--pretrained", help="open_clip tag or path of a checkpoint (default: the model's own)")
     parser.add_argument("--object", default="surface", help="what the image shows, in a word (default: %(default)s)")

@@ -11,6 +11,7 @@ from string import Formatter
 from typing import Any
 
 from .encoders.clip import DENSE_ATTENTIONS, Backbone
+from .encoders.loading import DEFAULT_MODEL
 from .encoders.prompts import (
     ANOMALOUS_STATES,
     DEFAULT_DEFECTS,
@@ -45,7 +46,7 @@ class Options:
         MissingDependencyError: neighbours="faiss" without faiss.
     """
 
-    model: str = "tiny"
+    model: str = DEFAULT_MODEL
     pretrained: str | os.PathLike[str] | None = None
     object_name: str = "surface"
     defects: Mapping[str, Sequence[str]] | Sequence[str] = tuple(DEFAULT_DEFECTS)

@@ -9,15 +9,16 @@ from typing import Any, Literal, overload
 
 import torch
 
-from . import fitting, inference, persistence, ranking
+from . import calibration, fitting, inference, persistence, ranking
 from .config import Config, Options
 from .encoders.clip import Backbone, resolve_device
 from .encoders.downloads import downloads
-from .encoders.loading import load_model
+from .encoders.loading import DEFAULT_MODEL, load_model
 from .encoders.prompts import DEFAULT_DEFECTS
 from .errors import ImageError
 from .features import FeatureExtractor
 from .images.load import MAX_PIXELS, ImageLike, snapshot
+from .images.names import NamedImages
 from .images.prepare import Prepared
 from .ranked import Ranking
 from .result import Result
@@ -29,8 +30,8 @@ class Detector(DetectorState):
     """Anomaly detector on the patch tokens of a CLIP: zero-shot from the start, few-shot after `fit`.
 
     Args:
-        model: "tiny" or "tiny-7" (embedded, nothing to download), any open_clip model with its own ViT tower,
-            "hf-hub:org/name", or "local-dir:folder".
+        model: "tiny-7" or the earlier "tiny" (embedded, nothing to download), any open_clip model with its own ViT
+            tower, "hf-hub:org/name", or "local-dir:folder".
         pretrained: an open_clip tag or the path of a checkpoint; None is the model's default tag
             (`encoders.loading.DEFAULT_TAGS`), never random weights. A checkpoint that was trained with QuickGELU, as
             OpenAI's were, takes the model's name that ends in "-quickgelu".
@@ -41,8 +42,8 @@ class Detector(DetectorState):
         states: (normal, anomalous), two lists such as "flawless {}"; templates: such as "a photo of a {}."; both in
             place of WinCLIP's.
         recipe: "dense" is one forward; "winclip" the paper's method, to the letter.
-        cues: which of "text", "tokens", "texture" and "imagenet" (`scoring.cues`) are used, the last three once
-            fitted. None is all four for the embedded model, text and tokens for others.
+        cues: which of "text", "tokens", "texture", "imagenet" and "imagenet_fine" (`scoring.cues`) are used, all but
+            the first once fitted. None is all of them for the embedded models, text and tokens for others.
         scales: window sides in tokens for the text map, 0 or more; 0 is the whole image. Recipe "dense" only, as are
             `layers` and `tile`.
         temperature: of the text probabilities, above 0; None is the model's own, else 0.07.
@@ -70,7 +71,7 @@ class Detector(DetectorState):
 
     def __init__(
         self,
-        model: str = "tiny",
+        model: str = DEFAULT_MODEL,
         *,
         pretrained: str | os.PathLike[str] | None = None,
         object_name: str = "surface",
@@ -194,9 +195,9 @@ class Detector(DetectorState):
             ImageError: an image cannot be used.
             ValueError: fewer than two images, or a rate outside (0, 1).
         """
-        named = fitting.NamedImages(images)
+        named = NamedImages(images)
         results = self.predict_batch(named, progress=progress)
-        self._threshold = fitting.calibrate(self._extractor, self._fitted, named, results, max_false_positive_rate)
+        self._threshold = calibration.calibrate(self._extractor, self._fitted, named, results, max_false_positive_rate)
         return self
 
     def predict(self, image: ImageLike) -> Result:

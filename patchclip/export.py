@@ -103,8 +103,8 @@ class ExportedDetector(nn.Module):
         self.backbone = backbone
         self.descriptors = nn.ModuleDict()
         if fitted is not None:
-            for name, descriptor in extractor.descriptors.items():
-                self.descriptors[name] = copy.deepcopy(descriptor).to("cpu", torch.float32)
+            for name, descriptor in copy.deepcopy(extractor.descriptors).items():  # at once: some cues share one
+                self.descriptors[name] = descriptor.to("cpu", torch.float32)
         self.states = extractor.states.cpu() if uses_text(extractor, fitted) else None
         self.fitted = None if fitted is None else replace(fitted, memory=_traceable(fitted.memory))
         self.extractor = extractor

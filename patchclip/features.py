@@ -59,8 +59,11 @@ class FeatureExtractor:
 
     @cached_property
     def descriptors(self) -> dict[str, nn.Module]:
-        """Bank cue -> the module that gives its vectors, in the order of the table of cues."""
-        return {cue.name: cue.make_descriptor(self.backbone) for cue in bank_cues(self.config.cues)}
+        """Bank cue -> the module that gives its vectors, in the order of the table of cues; some share one."""
+        cues = bank_cues(self.config.cues)
+        makers = {cue.make_descriptor for cue in cues}
+        modules = {make: make(self.backbone) for make in makers}
+        return {cue.name: modules[cue.make_descriptor] for cue in cues}
 
     def _text_tower(self) -> TextTower:
         model = self.backbone.model

@@ -14,20 +14,22 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 
+from .calibration import usual_score_spread
 from .features import FeatureExtractor
 from .images.augment import mild_variations, rotated_and_flipped
 from .images.load import ImageLike, fingerprint, list_images, load_image
-from .images.names import NamedImages, image_name
+from .images.names import image_name
 from .inference import check_finite, combine, cue_maps
+from .normal_scores import COPY, IMAGE, VARIATION, NormalScore
 from .progress import progress_bar
 from .recipes.features import Features
-from .result import Result
-from .scoring.cues import TEXT, cue_names
+from .scoring.bank import thin_out
+from .scoring.cues import TEXT, bank_cues, cue_names
 from .scoring.heatmap import separate_heatmaps
 from .scoring.maps import class_levels, fuse, fusion_weights
 from .scoring.memory import Fitted, LeftOut, Memory, build_banks
 from .scoring.odd import Unlabelled, leave_out_odd, odd_shares_of_copies
-from .threshold import COPY, IMAGE, VARIATION, NormalScore, Threshold, images_needed, threshold_of
+from .threshold import Threshold, images_needed, threshold_of
 
 #: Leave-one-out looks at about so many normal images at most, or at as many as the false-positive rate takes, spread
 #: evenly, and at one of each class at least.
@@ -96,7 +98,7 @@ def fit(
     maps = [cue_maps(extractor, normal.features, fitted, left_out=normal.left_out)[0] for normal in normals]
     class_indices = [normal.left_out.class_index for normal in normals]
     if extractor.recipe.WEIGHS_CUES:
-        fitted = _weigh(fitted, maps, class_indices)
+        fitted = _weigh(fitted, maps, class_indices, extractor.backbone.model.defaults.cue_spreads)
     scores = [_score(extractor, fitted, *pair) for pair in zip(normals, maps, strict=True)]
     check_finite(scores, extractor)
     normal_scores = []
@@ -104,63 +106,12 @@ def fit(
         kind = _kind(normal, image_maps, repeats)
         normal_scores.append(NormalScore(normal.source.name, normal.source.class_name, score, kind))
     _warn_of_copies(maps, has_repeats=len(repeats) < len(sources))
-    usual_spread = _usual_spread(extractor, fitted)
+    usual_spread = usual_score_spread(extractor, fitted)
     rate = config.max_false_positive_rate
     if unlabelled is None:
         return fitted, threshold_of(normal_scores, rate, "fit", usual_spread=usual_spread)
     share = unlabelled.at_most_anomalous
     return fitted, threshold_of(normal_scores, rate, "fit_unlabelled", usual_spread=usual_spread, most_left_out=share)
-
-
-def calibrate(
-    extractor: FeatureExtractor,
-    fitted: Fitted | None,
-    images: NamedImages,
-    results: Iterable[Result],
-    max_false_positive_rate: float | None,
-) -> Threshold:
-    """See `Detector.calibrate`.
-
-    Args:
-        images: normal images.
-        results: of them; they are read as the results are made.
-        max_false_positive_rate: None is the detector's own.
-
-    Raises:
-        ValueError: fewer than two images, or a rate outside (0, 1).
-    """
-    rate = max_false_positive_rate
-    if rate is None:
-        rate = extractor.config.max_false_positive_rate
-    if not 0 < rate < 1:
-        raise ValueError(f"expected a false-positive rate between 0 and 1, got {rate}")
-    fitted_images = set(fitted.fingerprints) if fitted is not None else set()
-    new_images = set()
-    unnamed = []
-    for result in results:
-        image_fingerprint = fingerprint(result.image)
-        kind = COPY
-        if image_fingerprint not in fitted_images:
-            new_images.add(image_fingerprint)
-            kind = IMAGE
-        unnamed.append(NormalScore("", result.class_name, result.score, kind))
-    normal_scores = [replace(normal, name=name) for name, normal in zip(images.names, unnamed, strict=True)]
-    copies = len(normal_scores) - len(new_images)
-    if copies:
-        warnings.warn(
-            f"calibrate: {copies} of {len(normal_scores)} images are copies of each other or of those that fit has "
-            "seen, and the threshold may be too low: take new images",
-            stacklevel=3,
-        )
-    threshold = threshold_of(normal_scores, rate, "calibrate", usual_spread=_usual_spread(extractor, fitted))
-    return replace(threshold, guaranteed=threshold.guaranteed and not copies)
-
-
-def _usual_spread(extractor: FeatureExtractor, fitted: Fitted | None) -> float | None:
-    """Of the scores of normal images after a fit, where the model brings it."""
-    if fitted is None or not extractor.recipe.WEIGHS_CUES:
-        return None
-    return extractor.backbone.model.defaults.score_spread
 
 
 def group_by_class(images: NormalImages, *, max_pixels: int | None = None) -> dict[str | None, list[ImageLike]]:
@@ -263,6 +214,7 @@ def _variations(extractor: FeatureExtractor, upright: np.ndarray, copies: Sequen
 
 def _join_copies(copies: Sequence[Features], odd_shares: Sequence[np.ndarray] | None = None) -> dict[str, torch.Tensor]:
     """The bank vectors of an image and its turned copies but for what is odd: bank name -> (N, D)."""
+    bank_shares = {cue.name: cue.bank_share for cue in bank_cues(copies[0].vectors)}
     joined = {}
     for name in copies[0].vectors:
         grids = [copy.vectors[name][0] for copy in copies]  # (rows, columns, D) each
@@ -270,17 +222,23 @@ def _join_copies(copies: Sequence[Features], odd_shares: Sequence[np.ndarray] | 
             parts = [grid.flatten(0, 1) for grid in grids]
         else:
             parts = [leave_out_odd(*pair) for pair in zip(grids, odd_shares, strict=True)]
-        joined[name] = torch.cat(parts)
+        share = bank_shares.get(name, 1.0)
+        joined[name] = torch.cat([thin_out(part, share) for part in parts])
     return joined
 
 
-def _weigh(fitted: Fitted, maps: Sequence[Mapping[str, torch.Tensor]], class_indices: Sequence[int]) -> Fitted:
+def _weigh(
+    fitted: Fitted,
+    maps: Sequence[Mapping[str, torch.Tensor]],
+    class_indices: Sequence[int],
+    usual_spreads: Mapping[str, float] | None,
+) -> Fitted:
     """With the weights of the cues, by their spread over normal images, and the levels of the classes."""
     spreads = {}
     for cue in maps[0]:
         values = torch.cat([image_maps[cue].flatten() for image_maps in maps])
         spreads[cue] = float(values.std())
-    weights = fusion_weights(spreads)
+    weights = fusion_weights(spreads, usual_spreads)
     if len(fitted.class_names) < 2:
         return replace(fitted, cue_weights=weights)
     highest = [float(fuse(image_maps, weights).max()) for image_maps in maps]
@@ -307,7 +265,8 @@ def _kind(normal: Normal, maps: Mapping[str, torch.Tensor], repeats: Mapping[str
 
 def _are_duplicate(maps: Mapping[str, torch.Tensor]) -> bool:
     """Whether these are maps of an image, or a variation, that the banks hold already."""
-    return max(float(cue_map.max()) for cue, cue_map in maps.items() if cue != TEXT) < _DUPLICATE_DISTANCE
+    whole_banks = [cue.name for cue in bank_cues(maps) if cue.bank_share == 1]
+    return bool(whole_banks) and max(float(maps[cue].max()) for cue in whole_banks) < _DUPLICATE_DISTANCE
 
 
 def _warn_of_copies(maps: Sequence[Mapping[str, torch.Tensor]], *, has_repeats: bool) -> None:

@@ -32,11 +32,12 @@ from .encoders.clip import Backbone
 from .encoders.loading import LOCAL_FOLDER
 from .errors import FileFormatError, PatchclipError, WeightsUnavailableError
 from .files import atomic_write
+from .normal_scores import NORMAL_KINDS, NormalScore
 from .recipes import RECIPES
 from .recipes.features import Features
 from .scoring.cues import fingerprints
 from .scoring.memory import Fitted, Memory
-from .threshold import NORMAL_KINDS, SOURCES, NormalScore, Threshold
+from .threshold import SOURCES, Threshold
 
 FORMAT_VERSION = 2
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from numbers import Real
 
+from .normal_scores import NormalScore
 from .scoring.memory import Fitted, Memory
-from .threshold import NormalScore, Threshold
+from .threshold import Threshold
 
 
 class DetectorState:

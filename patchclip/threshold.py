@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from .normal_scores import IMAGE, UNLIKE, VARIATION, NormalScore
+
 #: The usual spread counts as much as this many more scores.
 _PRIOR_SCORES = 4
 
@@ -24,6 +26,10 @@ _WINSOR_DEVIATIONS = 1.5
 #: already, since each image has one fewer to be compared with, so it is not corrected there: on synthetic products a
 #: rate of 5 % comes out as 4.1 to 6.5 %, and as 2.7 to 5.3 % where it is.
 _VARIANCE_KEPT = {"fit": 1.0, "fit_unlabelled": 1.0, "calibrate": 0.7784655}
+
+#: The log odds of a normal image's score fall by so much for each unit of the logarithm of the number of images in the
+#: banks: 0.12 to 0.21 within fitted images.
+_FALL_WITH_BANK = 0.15
 
 #: In so many sets of good images one would count as unlike the rest, were the upper half of the log odds that of a
 #: normal distribution. Its tail is longer: of synthetic sets it is up to 3 % after a fit (benchmarks/CHOICES.md).
@@ -54,30 +60,6 @@ UNCALIBRATED_VALUE = 0.5
 
 #: Where a threshold can come from, see `Detector.threshold_source`.
 SOURCES = ("model", "uncalibrated", "fit", "fit_unlabelled", "calibrate", "user")
-
-
-#: Kinds of `NormalScore`.
-IMAGE, UNLIKE, COPY, VARIATION = NORMAL_KINDS = ("image", "unlike", "copy", "variation")
-
-
-@dataclass(frozen=True)
-class NormalScore:
-    """The score of a normal image against banks that were not made from it.
-
-    Attributes:
-        name: the path of the image, or "image 3", counted from 0 among the images of its class.
-        class_name: its class; None without classes.
-        score: in [0, 1].
-        kind: "image"; "unlike" where the score is far above the rest; "copy" where the banks hold the same image;
-            "variation" of an image that is alone in its class.
-        counts: whether the threshold comes from it.
-    """
-
-    name: str
-    class_name: str | None
-    score: float
-    kind: str = IMAGE
-    counts: bool = True
 
 
 @dataclass(frozen=True)
@@ -127,6 +109,8 @@ def threshold_of(
     classes_of_one = {normal.class_name for normal in counted if normal.kind == VARIATION}
     image_count = len(images) + len(classes_of_one)
     scores = np.array([normal.score for normal in counted])
+    if source != "calibrate" and len(images) < images_needed(rate):
+        scores = _against_whole_banks(scores, counted)
     threshold = from_normal_scores(
         scores, rate, source, image_count=image_count, usual_spread=usual_spread, most_left_out=most_left_out
     )
@@ -157,6 +141,19 @@ def _mark_unlike(normals: Sequence[NormalScore], usual_spread: float | None, mos
     for index in unlike:
         marked[index] = replace(normals[index], kind=UNLIKE, counts=not are_few)
     return marked
+
+
+def _against_whole_banks(scores: np.ndarray, normals: Sequence[NormalScore]) -> np.ndarray:
+    """What leave-one-out scores would be with as many images in the banks as a new image is compared with."""
+    from scipy.special import expit, logit  # see from_normal_scores
+
+    sizes = Counter(normal.class_name for normal in normals if normal.kind == IMAGE)
+    excess = np.zeros(len(scores))
+    for index, normal in enumerate(normals):
+        size = sizes[normal.class_name]
+        if normal.kind == IMAGE and size > 1:
+            excess[index] = _FALL_WITH_BANK * math.log(size / (size - 1))
+    return expit(logit(scores.clip(1e-6, 1 - 1e-6)) - excess)
 
 
 def unlike_the_rest(scores: Sequence[float], rate: float, *, usual_spread: float | None) -> list[int]:

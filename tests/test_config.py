@@ -97,7 +97,7 @@ def test_the_model_decides_what_is_left_out(local: Detector, tiny: Detector) -> 
     }
     assert {name: local.options[name] for name in expected} == expected
     defaults = tiny.backbone.model.defaults
-    assert tiny.options["cues"] == defaults.cues == ("text", "tokens", "texture", "imagenet")
+    assert tiny.options["cues"] == defaults.cues == ("text", "tokens", "texture", "imagenet", "imagenet_fine")
     for name in ("scales", "temperature", "dense_attention"):
         assert tiny.options[name] == getattr(defaults, name)
     assert tiny.options["layers"] == defaults.bank_layers

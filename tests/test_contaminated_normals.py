@@ -14,7 +14,8 @@ from scipy.special import expit
 from scipy.stats import norm
 
 from patchclip import Detector
-from patchclip.threshold import NormalScore, Threshold, from_normal_scores, threshold_of, unlike_the_rest
+from patchclip.normal_scores import NormalScore
+from patchclip.threshold import Threshold, from_normal_scores, threshold_of, unlike_the_rest
 
 #: Log odds of nine scores: the median is -3, and the four above it are 0.1 higher.
 NINE = [-3.1] * 4 + [-3.0] + [-2.9] * 4

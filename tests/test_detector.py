@@ -239,7 +239,7 @@ def test_the_callers_precision_changes_nothing(
 
 def test_prompts_that_are_too_long_are_warned_of(local_model: str, normals: list[np.ndarray]) -> None:
     name = "X-ray image of a welded stainless steel pipe segment with flange"
-    with pytest.warns(UserWarning, match=r"are truncated, since 'tiny' reads no more than 32 tokens.*X-ray image"):
+    with pytest.warns(UserWarning, match=r"are truncated, since 'tiny-7' reads no more than 32 tokens.*X-ray image"):
         Detector(object_name=name).predict(normals[0])
     Detector(local_model, object_name=name).predict(normals[0])  # which reads 77
 

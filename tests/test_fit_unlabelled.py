@@ -12,7 +12,8 @@ import torch
 from conftest import FEW, fit_quietly, make_extractor
 
 from patchclip import Detector, Ranking
-from patchclip.threshold import NormalScore, Threshold, threshold_of
+from patchclip.normal_scores import NormalScore
+from patchclip.threshold import Threshold, threshold_of
 
 
 def bank_of(detector: Detector) -> torch.Tensor:

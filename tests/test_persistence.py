@@ -198,7 +198,7 @@ def test_banks_of_other_descriptors_are_refused(local_model: str, normals: list[
     """Banks of features say what they depend on; the scale of the image is a part of it."""
     rgb = torch.zeros(1, 3, 64, 64)
     network = timm.load_network(torch.device("cpu"))
-    rows = timm.ImagenetFeatures(network)(rgb).shape[1]
+    rows = timm.ImagenetFeatures(network)(rgb)[0].shape[1]
     weights_hash, stride, scale = timm.fingerprint()
     assert (len(str(weights_hash)), rows) == (64, 64 * float(scale) / float(stride))
     for cues, earlier in (

@@ -9,7 +9,8 @@ import pytest
 from scipy import stats
 from scipy.special import expit, logit
 
-from patchclip.threshold import NormalScore, from_normal_scores, images_needed, threshold_of, unlike_the_rest
+from patchclip.normal_scores import NormalScore
+from patchclip.threshold import from_normal_scores, images_needed, threshold_of, unlike_the_rest
 
 
 @pytest.mark.parametrize(("rate", "count"), [(0.05, 19), (0.01, 99), (0.1, 9), (0.3, 3), (0.5, 1), (1 / 49, 48)])

@@ -81,7 +81,7 @@ def _add_results(group: argparse._ArgumentGroup) -> None:
 
 def _add_detector(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add("--model", default="tiny", help="its name, as for patchclip.Detector (default: tiny, the embedded one)")
+    add("--model", default="tiny-7", help="its name, as for patchclip.Detector (default: %(default)s, embedded)")
     add("--pretrained", metavar="TAG", help="an open_clip tag or a checkpoint for --model (default: the model's own)")
     add("--device", default="auto", help="cpu, cuda, ... (default: auto)")
     add("--precision", default="auto", choices=("auto", "fp32", "bf16"), help="default: auto")

@@ -24,7 +24,7 @@ NEEDS_PERMISSION = (
 
 WEIGHTS_REMEDY = (
     'pass pretrained="path/to/checkpoint.safetensors" with weights that you have on disk, '
-    'or use the embedded model, Detector("tiny")'
+    'or use the embedded model, Detector("tiny-7")'
 )
 
 

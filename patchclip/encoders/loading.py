@@ -26,11 +26,11 @@ from .downloads import (
 )
 from .model import LoadedModel, ModelDefaults
 
-#: The embedded model.
-TINY = "tiny"
+#: The embedded model that a detector has by default.
+DEFAULT_MODEL = "tiny-7"
 
 #: All embedded models, each a folder of `ASSETS`.
-EMBEDDED = (TINY, "tiny-7")
+EMBEDDED = (DEFAULT_MODEL, "tiny")
 
 #: What the name of a model in a folder of one's own begins with.
 LOCAL_FOLDER = "local-dir:"
@@ -61,7 +61,8 @@ def load_model(name: str, pretrained: str | os.PathLike[str] | None = None) -> L
     """Load a model with its weights; never with random ones.
 
     Args:
-        name: "tiny", an open_clip name, "hf-hub:org/name", or "local-dir:folder" as `patchclip.pretrain` writes it.
+        name: "tiny-7" or "tiny", an open_clip name, "hf-hub:org/name", or "local-dir:folder" as `patchclip.pretrain`
+            writes it.
         pretrained: for an open_clip name, a tag or the path of a checkpoint; None means `default_tag(name)`. With a
             checkpoint the name decides on the activation: one trained with QuickGELU, as OpenAI's are, takes the
             name that ends in "-quickgelu".
@@ -176,7 +177,7 @@ def _create(name: str, pretrained: str | None, *, quick_gelu: bool) -> nn.Module
 
 def _create_from_file(name: str, path: Path) -> nn.Module:
     if not path.is_file():
-        raise WeightsUnavailableError(f"no checkpoint at {path}: check the path, or use Detector({TINY!r})")
+        raise WeightsUnavailableError(f"no checkpoint at {path}: check the path, or use Detector({DEFAULT_MODEL!r})")
     clip = open_clip.create_model(name, load_weights=False, pretrained_text=False)
     try:
         state = open_clip.factory.load_state_dict(str(path), device="cpu", weights_only=True)

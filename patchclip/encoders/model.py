@@ -25,6 +25,8 @@ class ModelDefaults:
         temperature: of the probabilities of the text; None where the model was not trained for it.
         threshold: zero-shot score that 5 % of normal synthetic images exceed; None where that was not measured.
         score_spread: usual standard deviation of the log odds of normal images' scores after `fit`; None likewise.
+        cue_spreads: cue -> usual standard deviation of its maps over normal images, up to a common factor; None
+            likewise.
     """
 
     generation: str | None = None
@@ -35,6 +37,7 @@ class ModelDefaults:
     temperature: float | None = None
     threshold: float | None = None
     score_spread: float | None = None
+    cue_spreads: Mapping[str, float] | None = None
 
     @classmethod
     def from_json(cls, section: Mapping[str, Any]) -> ModelDefaults:

@@ -19,7 +19,7 @@ from .clip import Backbone
 
 WEIGHTS_FILE = Path(__file__).parent.parent / "assets" / "efficientnet_lite0" / "model.safetensors"
 
-#: Pixels between its features.
+#: Pixels between its last features.
 _STRIDE = 16
 
 #: How much larger the network sees the image than the CLIP does.
@@ -43,9 +43,9 @@ _PART_NAMES = {
 
 
 class ImagenetFeatures(nn.Module):
-    """The features at every 16 pixels of the image, enlarged by half.
+    """The features at every 16 and at every 8 pixels of the image, enlarged by half, for two banks by one forward.
 
-    The grid is finer than the CLIP's, so that a small defect fills a cell, and a normal cell finds one like it.
+    The grids are finer than the CLIP's, so that a small defect fills a cell, and a normal cell finds one like it.
 
     Args:
         network: `load_network`.
@@ -55,20 +55,24 @@ class ImagenetFeatures(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, rgb: torch.Tensor, layers: Sequence[torch.Tensor] = ()) -> torch.Tensor:
-        """What a bank holds.
+    def forward(self, rgb: torch.Tensor, layers: Sequence[torch.Tensor] = ()) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the banks hold.
 
         Args:
             rgb: (B, 3, h, w) float32 in [0, 1].
             layers: not used.
 
         Returns:
-            (B, rows, columns, 112) float32 of unit length; rows = round(1.5 * h / 16), columns likewise.
+            Vectors of unit length, float32: (B, rows, columns, 112) of the coarser stride, rows = round(1.5 * h / 16),
+            columns likewise; (B, 2 * rows, 2 * columns, 152) of both, each of equal length, the coarser one
+            interpolated.
         """
         size_hw = [_STRIDE * max(1, round(_INPUT_SCALE * side / _STRIDE)) for side in rgb.shape[2:]]
         pixels = F.interpolate(2 * rgb - 1, size_hw, mode="bilinear").contiguous(memory_format=torch.channels_last)
-        features = self.network(pixels)[-1]
-        return F.normalize(features.float(), dim=1).permute(0, 2, 3, 1)
+        fine, coarse = [level.float() for level in self.network(pixels)]  # (B, 40, ...), (B, 112, ...)
+        enlarged = F.interpolate(coarse, fine.shape[2:], mode="bilinear")
+        joined = torch.cat([F.normalize(fine, dim=1), F.normalize(enlarged, dim=1)], 1) / 2**0.5
+        return F.normalize(coarse, dim=1).permute(0, 2, 3, 1), joined.permute(0, 2, 3, 1)
 
 
 def new_network() -> Any:

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from .. import metrics
 from ..encoders import prompts
-from ..encoders.loading import TINY, load_model
+from ..encoders.loading import DEFAULT_MODEL, load_model
 from ..encoders.text import run_text
 from ..synthetic import HELD_OUT, KINDS, sample_defective, sample_surface
 from .losses import patch_targets
@@ -115,7 +115,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, nargs="?", help="a released model (default: the embedded one)")
     parser.add_argument("--images", type=int, default=240, help="the more, the steadier (default %(default)s)")
     args = parser.parse_args()
-    model = load_model(TINY if args.folder is None else f"local-dir:{args.folder}")
+    model = load_model(DEFAULT_MODEL if args.folder is None else f"local-dir:{args.folder}")
     figures = validate(model.clip, model.tokenizer, make_validation(args.images))
     print(", ".join(f"{name} {value:.3f}" for name, value in figures.items()))
 

@@ -49,8 +49,7 @@ def extract(
         scales = config.scales or ()
         text = text_map(tokens.cls, tokens.dense, states, scales=scales, temperature=config.temperature)
     at_once = _DESCRIBED_AT_ONCE if rgb.device.type == "cpu" and not in_one_pass else None
-    vectors = _describe(descriptors, rgb, tokens.layers, at_once)
-    return Features(tokens.dense, text, None, vectors)
+    return Features(tokens.dense, text, None, _describe(descriptors, rgb, tokens.layers, at_once))
 
 
 def _describe(
@@ -58,15 +57,17 @@ def _describe(
 ) -> dict[str, torch.Tensor]:
     """Bank cue -> (B, rows, columns, D)."""
     if at_once is None or len(rgb) <= at_once:
-        return {name: describe(rgb, layers) for name, describe in descriptors.items()}
-    vectors = {}
-    for name, describe in descriptors.items():
-        parts = []
-        for start in range(0, len(rgb), at_once):
-            images = slice(start, start + at_once)
-            parts.append(describe(rgb[images], [layer[images] for layer in layers]))
-        vectors[name] = torch.cat(parts)
-    return vectors
+        outputs = {describe: describe(rgb, layers) for describe in set(descriptors.values())}
+        vectors = {}
+        for cue in bank_cues(descriptors):
+            output = outputs[descriptors[cue.name]]
+            vectors[cue.name] = output if cue.output is None else output[cue.output]
+        return vectors
+    parts = []
+    for start in range(0, len(rgb), at_once):
+        images = slice(start, start + at_once)
+        parts.append(_describe(descriptors, rgb[images], [layer[images] for layer in layers], at_once))
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
 def smoothing(config: Config) -> float:

@@ -118,6 +118,18 @@ class PatchBank:
         return torch.tensor(sorted(chosen))
 
 
+def thin_out(vectors: torch.Tensor, share: float) -> torch.Tensor:
+    """The greedy coreset of that share of the vectors of one image, (N, D) -> (M, D), rounded, and one at least.
+
+    Of each image by itself, so that the time grows with the number of images alone, and leave-one-out finds what a bank
+    without that image would have found.
+    """
+    if share == 1 or len(vectors) == 0:
+        return vectors
+    count = max(1, round(share * len(vectors)))
+    return vectors[PatchBank(vectors).coreset(count, progress=False).to(vectors.device)]
+
+
 class FaissBank(PatchBank):
     """A `PatchBank` with an inverted file of faiss beside it, for banks of a million vectors.
 

@@ -27,13 +27,17 @@ class BankCue:
     Attributes:
         name: in `Detector(cues=...)`.
         make_descriptor: makes the module that gives the vectors, on the device of a backbone: RGB (B, 3, h, w) float32
-            in [0, 1] and the tokens of the layers, (B, gh, gw, D) each -> (B, rows, columns, D) float32.
+            in [0, 1] and the tokens of the layers, (B, gh, gw, D) each -> (B, rows, columns, D) float32, or several of
+            these for rows with the same function, which share the module.
+        output: which of the several is the row's; None where there is one.
         gain: how much more the cue counts than another of the same spread on normal images.
         ranking_gain: the same in a ranking of unlabelled images, where weights are over the root of the spread over the
             batch: the gain (half of it for the texture, by the development sets), over the root of the usual spread on
-            synthetic batches, relative to the other cues'.
+            synthetic batches, relative to the other cues'. None for a cue that has no part in rankings: its vectors are
+            many.
         half_at: squared distance that counts as one half; None for vectors of unit length, where the map is
             (1 - cosine) / 2.
+        bank_share: of an image's vectors, a greedy coreset of this share fills the bank.
         reads_layers: whether it needs the tokens of `Detector(layers=...)`.
         fingerprint: what the vectors depend on beside the backbone; a file of another fingerprint is refused. None
             where they depend on nothing else.
@@ -41,9 +45,11 @@ class BankCue:
 
     name: str
     make_descriptor: Callable[[Backbone], nn.Module]
+    output: int | None = None
     gain: float = 1.0
-    ranking_gain: float = 1.0
+    ranking_gain: float | None = 1.0
     half_at: float | None = None
+    bank_share: float = 1.0
     reads_layers: bool = False
     fingerprint: Callable[[], list[str | float]] | None = None
 
@@ -58,7 +64,16 @@ BANK_CUES: tuple[BankCue, ...] = (
         half_at=texture.HALF_AT,
         fingerprint=texture.fingerprint,
     ),
-    BankCue("imagenet", timm.make_descriptor, gain=4.0, ranking_gain=3.62, fingerprint=timm.fingerprint),
+    BankCue("imagenet", timm.make_descriptor, output=0, gain=4.0, ranking_gain=3.62, fingerprint=timm.fingerprint),
+    BankCue(
+        "imagenet_fine",
+        timm.make_descriptor,
+        output=1,
+        gain=3.0,
+        ranking_gain=None,
+        bank_share=0.1,
+        fingerprint=timm.fingerprint,
+    ),
 )
 
 

@@ -5,6 +5,7 @@ Every map is (..., gh, gw) float32 in [0, 1], higher = more anomalous.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -94,17 +95,24 @@ def bank_maps(squared: Mapping[str, torch.Tensor], grid_hw: tuple[int, int]) -> 
     return maps
 
 
-def fusion_weights(spreads: Mapping[str, float]) -> dict[str, float]:
+def fusion_weights(spreads: Mapping[str, float], usual: Mapping[str, float] | None = None) -> dict[str, float]:
     """Weights in inverse proportion to each cue's spread over normal images, times its gain; they add up to 1.
+
+    Where the usual spreads of all the cues are known, the ratios of the spreads are brought half of the way to the
+    usual ones (geometric mean): few normal images that happen to be alike in one cue would give it nearly all the
+    weight.
 
     Args:
         spreads: cue -> standard deviation of its maps over normal images.
+        usual: cue -> the same for normal images in general, up to a common factor; None where it is not known.
     """
-    gains = {cue.name: cue.gain for cue in bank_cues(spreads)}
-    raw = {}
+    limited = {}
     for cue, spread in spreads.items():
-        least = _MIN_TEXT_SPREAD if cue == TEXT else 1e-9
-        raw[cue] = gains.get(cue, 1.0) * (1 / max(spread, least))
+        limited[cue] = max(spread, _MIN_TEXT_SPREAD if cue == TEXT else 1e-9)
+    if usual is not None and usual.keys() >= spreads.keys():
+        limited = {cue: math.sqrt(spread * usual[cue]) for cue, spread in limited.items()}
+    gains = {cue.name: cue.gain for cue in bank_cues(spreads)}
+    raw = {cue: gains.get(cue, 1.0) / spread for cue, spread in limited.items()}
     total = sum(raw.values())
     return {cue: weight / total for cue, weight in raw.items()}
 

@@ -28,7 +28,7 @@ def test_a_folder_brings_its_defaults(tmp_path: Path) -> None:
     assert model.defaults == ModelDefaults(generation="first", bank_layers=(1, 3), threshold=0.3)
     assert (model.mean, model.std, model.interpolation) == ((0.5, 0.4, 0.3), (0.2, 0.25, 0.3), "bicubic")
     tiny = load_model("tiny").defaults
-    assert tiny.cues == ("text", "tokens", "texture", "imagenet")
+    assert tiny.cues == ("text", "tokens", "texture", "imagenet", "imagenet_fine")
     assert tiny.dense_attention == "qk"
     assert tiny.bank_layers == (6, 8)
 

@@ -70,18 +70,31 @@ def test_features_are_those_of_the_whole_network(embedded_is_other: Any) -> None
     """Converted to float16, its norms folded away, cut off and read again: as timm runs the network it came from."""
     rgb = random_rgb(2, 3, 64, 96)
     describe = ImagenetFeatures(load_network(CPU))
-    found = describe(rgb)
+    found = describe(rgb)[0]
     enlarged = F.interpolate(2 * rgb - 1, (96, 144), mode="bilinear")
     whole = embedded_is_other.forward_intermediates(enlarged, indices=[3], intermediates_only=True)[0]
     assert found.shape == (2, 6, 9, 112)
     assert torch.allclose(found.norm(dim=-1), torch.ones(2, 6, 9), atol=1e-5)
     expected = F.normalize(whole, dim=1).permute(0, 2, 3, 1)
     assert torch.allclose(found, expected, atol=5e-3)
-    assert describe(rgb[..., :56, :14]).shape == (2, 5, 1, 112)  # to whole steps of 16 pixels
+    assert describe(rgb[..., :56, :14])[0].shape == (2, 5, 1, 112)  # to whole steps of 16 pixels
     quick = load_network(CPU, torch.bfloat16)
-    rough = ImagenetFeatures(quick)(rgb)
+    rough = ImagenetFeatures(quick)(rgb)[0]
     assert rough.dtype == torch.float32
     assert torch.allclose(rough, expected, atol=3e-2)
+
+
+@torch.no_grad()
+def test_fine_features_join_both_strides(embedded_is_other: Any) -> None:
+    rgb = random_rgb(2, 3, 64, 96)
+    found = ImagenetFeatures(load_network(CPU))(rgb)[1]
+    enlarged = F.interpolate(2 * rgb - 1, (96, 144), mode="bilinear")
+    fine, coarse = embedded_is_other.forward_intermediates(enlarged, indices=[2, 3], intermediates_only=True)
+    assert found.shape == (2, 12, 18, 152)
+    assert torch.allclose(found.norm(dim=-1), torch.ones(2, 12, 18), atol=1e-5)
+    assert torch.allclose(found[..., :40], F.normalize(fine, dim=1).permute(0, 2, 3, 1) / 2**0.5, atol=5e-3)
+    between = F.normalize(F.interpolate(coarse, scale_factor=2, mode="bilinear"), dim=1)
+    assert torch.allclose(found[..., 40:], between.permute(0, 2, 3, 1) / 2**0.5, atol=5e-3)
 
 
 @torch.no_grad()
@@ -138,7 +151,7 @@ def test_another_network_is_not_converted(tmp_path: Path) -> None:
 def test_the_embedded_features_tell_a_stripe_from_a_plain_patch() -> None:
     rgb = torch.full((1, 3, 64, 64), 0.5)
     rgb[..., 16:32, 16:32] = (torch.arange(16) % 4 < 2).float()
-    found = ImagenetFeatures(load_network(CPU))(rgb).flatten(1, 2)[0]  # 6 x 6
+    found = ImagenetFeatures(load_network(CPU))(rgb)[0].flatten(1, 2)[0]  # 6 x 6
     similarity = found @ found.T
     assert float(similarity[14, 35]) < 0.8 < float(similarity[5, 35])
 

@@ -56,7 +56,7 @@ def test_the_model_card_tells_the_embedded_models_figures(
 ) -> None:
     rows = [line for line in (ASSETS / "tiny" / "README.md").read_text().splitlines() if " k, 224 px |" in line]
     told = [float(cell) for cell in rows[-1].strip("| ").split("|")[1:]]
-    monkeypatch.setattr(sys, "argv", ["validate"])
+    monkeypatch.setattr(sys, "argv", ["validate", str(ASSETS / "tiny")])
     main()
     names, values = zip(*(part.split() for part in capsys.readouterr().out.strip().split(", ")), strict=True)
     assert names == ("image_auroc", "patch_ap", "kind_accuracy")

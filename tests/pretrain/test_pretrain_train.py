@@ -55,7 +55,7 @@ def test_a_run_can_be_stopped_and_resumed(tmp_path: Path) -> None:
 
     detector = Detector(f"local-dir:{release}", precision="fp32")
     assert detector.options["layers"] == (6, 8)
-    assert detector.options["cues"] == ("text", "tokens", "texture", "imagenet")
+    assert detector.options["cues"] == ("text", "tokens", "texture", "imagenet", "imagenet_fine")
     assert detector.options["dense_attention"] == "qk"
     assert 0 < detector.predict(np.zeros((50, 60, 3), np.uint8)).score < 1
 

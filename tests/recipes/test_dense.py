@@ -38,7 +38,7 @@ def extract(extractor: FeatureExtractor, images: list[np.ndarray]) -> Features:
 
 def test_features_are_those_of_one_forward(local_model: str, normals: list[np.ndarray]) -> None:
     extractor = make_extractor(
-        local_model, cues=("imagenet", "texture", "text", "tokens"), layers=(1, 3), scales=(0, 2)
+        local_model, cues=("imagenet_fine", "imagenet", "texture", "text", "tokens"), layers=(1, 3), scales=(0, 2)
     )
     features = extract(extractor, normals[:3])
     rgb = to_rgb([extractor.prepare(image).pixels for image in normals[:3]], CPU)
@@ -48,7 +48,8 @@ def test_features_are_those_of_one_forward(local_model: str, normals: list[np.nd
     temperature = extractor.config.temperature
     text = text_map(tokens.cls, tokens.dense, extractor.states, scales=(0, 2), temperature=temperature)
     joined = torch.cat([F.normalize(layer, dim=-1) for layer in tokens.layers], -1) / 2**0.5
-    expected = {"tokens": joined, "texture": TextureDescriptor(16)(rgb), "imagenet": imagenet}
+    expected = {"tokens": joined, "texture": TextureDescriptor(16)(rgb)}
+    expected |= {"imagenet": imagenet[0], "imagenet_fine": imagenet[1]}
     assert features.grid_hw == (3, 5)
     assert torch.allclose(features.dense, tokens.dense, atol=1e-5)
     assert torch.allclose(features.text, text, atol=1e-5)

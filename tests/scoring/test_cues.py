@@ -19,14 +19,16 @@ from patchclip.scoring.cues import BankCue, bank_cues, cue_names, fingerprints
 
 
 def test_cues_are_in_the_order_of_the_table() -> None:
-    assert cue_names() == ("text", "tokens", "texture", "imagenet")
+    assert cue_names() == ("text", "tokens", "texture", "imagenet", "imagenet_fine")
     assert [cue.name for cue in bank_cues(["imagenet", "text", "tokens"])] == ["tokens", "imagenet"]
     assert bank_cues(["text"]) == ()
     assert [cue.name for cue in cues.BANK_CUES if cue.reads_layers] == ["tokens"]
 
 
 def test_a_cue_that_is_not_in_the_table_is_refused(local_model: str) -> None:
-    with pytest.raises(ValueError, match="cues to be some of 'text', 'tokens', 'texture', 'imagenet'; got"):
+    with pytest.raises(
+        ValueError, match="cues to be some of 'text', 'tokens', 'texture', 'imagenet', 'imagenet_fine'; got"
+    ):
         Detector(local_model, cues=("text", "colour"))
 
 

@@ -27,7 +27,7 @@ class Settings:
     """
 
     work: Path
-    model: str = "tiny"
+    model: str = "tiny-7"
     pretrained: str | None = None
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"

@@ -26,7 +26,16 @@ def test_course_out_of_categories(tmp_path: Path) -> None:
     counts = {str(p.relative_to(course)): len(list(p.iterdir())) for p in course.glob("*/*")}
     assert counts == {"train/tile": 5, "train/plate": 5, "test/normal": 6, "test/anomaly": 6}
     runs = planned(tmp_path / "data", course=course, peer_python="python")
-    assert [run.name for run in runs] == ["plate", "tile", "elpv", "textile", "synthetic", "course", "peers"]
+    names = [run.name for run in runs]
+    assert names[:6] == ["plate", "tile", "elpv", "textile", "synthetic", "course"]
+    assert names[6:] == ["peers", "peers_packaged", "peers_winclip"]
+    arguments = {run.name: " ".join(run.arguments) for run in runs}
+    for name in ("plate", "tile", "elpv", "textile"):
+        assert "--shots 0 1 4 16 --seeds 10" in arguments[name]
+    assert f"--data {tmp_path / 'data/plate'} --data {tmp_path / 'data/tile'} --methods" in arguments["peers"]
+    for name in ("peers", "peers_packaged"):
+        assert "dense+bank anomalib-patchcore-imagenet anomalib-patchcore --shots 4 --seeds 10" in arguments[name]
+    assert len(planned(tmp_path / "data", course=course, peer_python=None)) == 6
 
 
 def test_against_the_baselines() -> None:

@@ -21,9 +21,9 @@ def summarise(units: Sequence[Unit]) -> list[dict[str, Any]]:
     Returns:
         Rows with dataset, category ("mean" over several, where all of them have figures for the shots that were asked
         for), method, shots (as asked, of a mean), seeds, images, and for each metric a dict of
-        mean, sd (over seeds; None for one), worst (of the seeds; the highest of the false-positive rate, else the lowest)
-        and low, high (95 % over images, of the mean); None where not defined. Over categories, the worst is of the
-        seeds' means.
+        mean, sd (over seeds; None for one), worst (of the seeds: the lowest; of the false-positive rate the highest),
+        low, high (95 % over images, of the mean); None where not defined. Over categories, the worst is of the seeds'
+        means.
     """
     groups: dict[tuple[str, str, str, int], list[Unit]] = {}
     for unit in units:

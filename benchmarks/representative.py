@@ -26,7 +26,7 @@ from accuracy.plan import draw_references
 from accuracy.tables import markdown
 from patchclip import Detector, metrics
 from patchclip.datasets import Category
-from patchclip.synthetic import HELD_OUT, sample_defective, sample_inspected, sample_surface
+from patchclip.synthetic import HELD_OUT, sample_defective, sample_surface
 
 #: Variant -> what it differs in from the default.
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -70,19 +70,9 @@ def plain_product(rng: np.random.Generator, shots: int, each: int) -> Images:
     return normals[:shots], normals[shots:], defective
 
 
-def inspected_product(rng: np.random.Generator, shots: int, each: int) -> Images:
-    """A product as `patchclip.synthetic.sample_inspected` has them: images that differ, faint defects."""
-    product = sample_inspected(rng)
-    size_hw = (_SIDE, _SIDE)
-    normals = [product.normal(index, size_hw) for index in range(shots + each)]
-    defective = [product.defective(index, rng, size_hw)[0] for index in range(shots + each, shots + 2 * each)]
-    return normals[:shots], normals[shots:], defective
-
-
 #: Sort of products -> makes one.
 PRODUCTS: dict[str, Callable[[np.random.Generator, int, int], Images]] = {
     "plain": plain_product,
-    "inspected": inspected_product,
 }
 
 

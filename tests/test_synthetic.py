@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import pytest
 
 from patchclip.pretrain.data import PairSampler, build_pool
-from patchclip.synthetic import (
-    FAMILIES,
-    HELD_OUT,
-    KINDS,
-    add_defect,
-    sample_defective,
-    sample_inspected,
-    sample_surface,
-)
+from patchclip.synthetic import FAMILIES, HELD_OUT, KINDS, add_defect, sample_defective, sample_surface
 from patchclip.synthetic.captions import SURFACE_NAMES, caption, kind_prompt, state_prompts
 
 SIZE = (96, 120)
@@ -132,21 +123,3 @@ def test_kinds_are_balanced_and_flawless_images_have_no_mask(sampler: PairSample
         assert (batch.coverage.flatten(1).amax(1)[~flawless] > 0).all()
         counts += np.bincount(batch.kinds[~flawless].numpy(), minlength=len(KINDS))
     assert counts.min() > 0.5 * counts.mean()
-
-
-def test_inspected_products_differ_from_image_to_image_and_their_masks_cover_the_defect() -> None:
-    for seed in range(6):
-        product = sample_inspected(np.random.default_rng(seed))
-        assert product.surface.family in HELD_OUT
-        again = sample_inspected(np.random.default_rng(seed))
-        normal = product.normal(1, SIZE)
-        assert normal.shape == (*SIZE, 3)
-        assert normal.dtype == np.uint8
-        assert np.array_equal(normal, again.normal(1, SIZE))
-        assert not np.array_equal(normal, product.normal(2, SIZE))
-        defective, mask, kind = product.defective(1, np.random.default_rng(7), SIZE)
-        assert kind in KINDS
-        assert 0 < mask.mean() < 0.7
-        change = np.abs(defective.astype(float) - normal).max(-1)
-        near = cv2.dilate(mask.astype(np.uint8), np.ones((15, 15), np.uint8)) > 0  # the camera blurs
-        assert change[mask].mean() > 3 * change[~near].mean()

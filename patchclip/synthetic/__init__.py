@@ -13,20 +13,9 @@ from __future__ import annotations
 import numpy as np
 
 from .defects import KINDS, add_defect
-from .inspection import InspectedProduct, sample_inspected
 from .surfaces import FAMILIES, HELD_OUT, Rng, Surface, sample_surface
 
-__all__ = [
-    "FAMILIES",
-    "HELD_OUT",
-    "KINDS",
-    "InspectedProduct",
-    "Surface",
-    "add_defect",
-    "sample_defective",
-    "sample_inspected",
-    "sample_surface",
-]
+__all__ = ["FAMILIES", "HELD_OUT", "KINDS", "Surface", "add_defect", "sample_defective", "sample_surface"]
 
 _TRIES = 40
 

@@ -1,4 +1,4 @@
-"""anomalib's PatchCore and WinCLIP on patchclip's weights.
+"""anomalib's PatchCore and WinCLIP on patchclip's weights, and PatchCore on the embedded EfficientNet-Lite0.
 
 Their own code computes everything from the tokens on; only where they would download a network of their own do they
 get ours.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -41,15 +41,25 @@ def import_model(module: str) -> Any:
 
 def patchcore_model(detector: Detector) -> Any:
     """anomalib's PatchcoreModel on the tokens of the detector's layers, ready for training; it takes RGB in [0, 1]."""
-    module = import_model("patchcore")
     names = [f"layer{layer}" for layer in detector.options["layers"]]
-    with mock.patch.object(module, "TimmFeatureExtractor", return_value=_Tokens(detector)):
-        model = module.PatchcoreModel(layers=names)
-    return model.to(internals.device_of(detector)).train()
+    return _patchcore_on(_Tokens(detector), names).to(internals.device_of(detector))
+
+
+def patchcore_imagenet_model(device: torch.device) -> Any:
+    """anomalib's PatchcoreModel on the embedded EfficientNet-Lite0, ready for training; it takes RGB in [0, 1]."""
+    return _patchcore_on(_EfficientNet(), _EfficientNet.LAYERS).to(device)
+
+
+def _patchcore_on(extractor: nn.Module, layers: Sequence[str]) -> Any:
+    """anomalib's PatchcoreModel in training, with that in place of its feature extractor."""
+    module = import_model("patchcore")
+    with mock.patch.object(module, "TimmFeatureExtractor", return_value=extractor):
+        model = module.PatchcoreModel(layers=layers)
+    return model.train()
 
 
 class _Tokens(nn.Module):
-    """Stands in for anomalib's feature extractor."""
+    """Stands in for anomalib's feature extractor: the tokens of the detector's layers."""
 
     def __init__(self, detector: Detector):
         super().__init__()
@@ -59,6 +69,17 @@ class _Tokens(nn.Module):
         """(B, 3, h, w) in [0, 1] -> layer -> (B, D, gh, gw)."""
         layers = internals.encode_layers(self.detector, rgb)
         return {f"layer{layer}": tokens.permute(0, 3, 1, 2) for layer, tokens in layers.items()}
+
+
+class _EfficientNet(nn.Module):
+    """Stands in for anomalib's feature extractor: the embedded network's features of strides 8 and 16."""
+
+    #: timm's names of the groups of blocks that they come from.
+    LAYERS = ("blocks.2", "blocks.4")
+
+    def forward(self, rgb: torch.Tensor) -> dict[str, torch.Tensor]:
+        """(B, 3, h, w) in [0, 1] -> layer -> (B, 40, h / 8, w / 8) and (B, 112, h / 16, w / 16)."""
+        return dict(zip(self.LAYERS, internals.encode_imagenet(rgb), strict=True))
 
 
 def winclip_model(name: str, pretrained: str | None, object_name: str) -> Any:

@@ -18,10 +18,10 @@ import patchclip.inference
 import patchclip.recipes.dense
 import patchclip.recipes.winclip
 from patchclip import Detector
-from patchclip.encoders.clip import Backbone, default_precision
+from patchclip.encoders.clip import Backbone, default_precision, resolve_device
 from patchclip.encoders.loading import ASSETS, EMBEDDED, load_model
 from patchclip.encoders.texture import TextureDescriptor
-from patchclip.encoders.timm import ImagenetFeatures
+from patchclip.encoders.timm import ImagenetFeatures, load_network
 from patchclip.images.load import load_image
 from patchclip.images.prepare import resize, to_rgb
 from patchclip.scoring.bank import FaissBank, PatchBank
@@ -35,16 +35,19 @@ __all__ = [
     "describe_model",
     "device_of",
     "embed_whole",
+    "encode_imagenet",
     "encode_layers",
     "forward",
     "image_tower",
     "load_image",
     "load_model",
     "load_rgb",
+    "load_square_rgb",
     "model_folder",
     "normalise",
     "preprocessing",
     "resize_to_square",
+    "resolve_device",
     "square_rgb",
     "square_side",
     "window_indices",
@@ -122,6 +125,13 @@ def load_rgb(detector: Detector, path: Path) -> tuple[torch.Tensor, tuple[int, i
     return to_rgb([prepared.pixels], device_of(detector)), prepared.image_hw
 
 
+def load_square_rgb(path: Path, side: int, device: torch.device) -> tuple[torch.Tensor, tuple[int, int]]:
+    """An image squashed to a square, bilinear: (1, 3, side, side) in [0, 1]; and (H, W) of the upright image."""
+    image = load_image(path)
+    height, width = image.shape[:2]
+    return to_rgb([resize(image, (side, side), "bilinear", with_pillow=True)], device), (height, width)
+
+
 def resize_to_square(detector: Detector, images: Sequence[np.ndarray]) -> list[np.ndarray]:
     """(H, W, 3) uint8 each -> (side, side, 3) uint8 each, squashed to the square that the model was trained at."""
     side, interpolation = square_side(detector), detector.backbone.model.interpolation
@@ -152,6 +162,14 @@ def encode_layers(detector: Detector, rgb: torch.Tensor) -> dict[int, torch.Tens
     """Layer of the bank -> its tokens, (B, gh, gw, D)."""
     layers = detector.options["layers"]
     return dict(zip(layers, detector.backbone.encode(rgb, layers).layers, strict=True))
+
+
+@torch.inference_mode()
+def encode_imagenet(rgb: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The embedded EfficientNet-Lite0 in float32: (B, 3, h, w) in [0, 1] -> its features of strides 8 and 16, (B, 40,
+    h / 8, w / 8) and (B, 112, h / 16, w / 16)."""
+    fine, coarse = load_network(rgb.device)(2 * rgb - 1)
+    return fine, coarse
 
 
 @torch.inference_mode()

@@ -28,6 +28,9 @@ METRICS = (
     "name_accuracy",
 )
 
+#: The best value of these is the lowest.
+LOWER_IS_BETTER = ("false_positive_rate",)
+
 
 @dataclass(frozen=True)
 class Record:

@@ -20,7 +20,7 @@ python benchmarks/run.py --data mvtec --shots 0 1 4 --seeds 3 --out runs/mvtec -
 
 
 def make_parser() -> argparse.ArgumentParser:
-    methods = "\n".join(f"  {name:19} {entry.description}" for name, entry in METHODS.items())
+    methods = "\n".join(f"  {name:27} {entry.description}" for name, entry in METHODS.items())
     parser = argparse.ArgumentParser(
         description=_DESCRIPTION,
         epilog=f"methods:\n{methods}\n\nlayouts that --data knows:\n{LAYOUTS}",

@@ -9,6 +9,7 @@ from typing import Any
 import jinja2
 
 from accuracy import charts, tables
+from accuracy.measures import LOWER_IS_BETTER
 from accuracy.results import Run, Unit
 from environment import one_line
 from patchclip import metrics
@@ -92,19 +93,20 @@ def _summary_groups(
 
 def _highest(rows: Sequence[Mapping[str, Any]], metric: str) -> float | None:
     """The value to mark; None where there is none, or where the lowest is the best."""
-    if metric == "false_positive_rate":
+    if metric in LOWER_IS_BETTER:
         return None
     return max((row[metric]["mean"] for row in rows if row[metric]), default=None)
 
 
 def _summary_cell(metric: str, value: Mapping[str, Any] | None, best: float | None, colour: str) -> dict[str, Any]:
-    cell = {"metric": metric, "text": "–", "spread": None, "interval": None, "best": False, "mark": ""}
+    cell = {"metric": metric, "text": "–", "spread": None, "worst": None, "interval": None, "best": False, "mark": ""}
     if value is None:
         return cell
     mean, low, high = value["mean"], value["low"], value["high"]
     cell |= {"text": f"{mean:.3f}", "interval": f"{low:.3f} to {high:.3f}", "best": mean == best}
     if value["sd"] is not None and metric in _WITH_SPREAD:
         cell["spread"] = f"{value['sd']:.3f}"
+        cell["worst"] = f"{value['worst']:.3f}"
     if metric == "image_auroc":
         cell["mark"] = charts.interval_mark(mean, low, high, colour)
     return cell

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from accuracy.measures import METRICS, interval
+from accuracy.measures import LOWER_IS_BETTER, METRICS, interval
 from accuracy.plan import Shots
 from accuracy.results import Unit
 
@@ -21,7 +21,9 @@ def summarise(units: Sequence[Unit]) -> list[dict[str, Any]]:
     Returns:
         Rows with dataset, category ("mean" over several, where all of them have figures for the shots that were asked
         for), method, shots (as asked, of a mean), seeds, images, and for each metric a dict of
-        mean, sd (over seeds; None for one) and low, high (95 % over images, of the mean); None where not defined.
+        mean, sd (over seeds; None for one), worst (of the seeds: the lowest; of the false-positive rate the highest),
+        low, high (95 % over images, of the mean); None where not defined. Over categories, the worst is of the seeds'
+        means.
     """
     groups: dict[tuple[str, str, str, int], list[Unit]] = {}
     for unit in units:
@@ -65,15 +67,17 @@ def _summary_row(units: Sequence[Unit], replicates: Replicates) -> dict[str, Any
         "seconds_per_image": float(np.mean([unit.row["seconds_per_image"] for unit in units])),
     }
     for name, values in replicates.items():
-        row[name] = _over_seeds(values)
+        row[name] = _over_seeds(values, lowest_is_worst=name not in LOWER_IS_BETTER)
     return row
 
 
-def _over_seeds(values: np.ndarray) -> dict[str, float | None] | None:
-    """(seeds, 1 + resamples) -> mean, sd, low, high."""
+def _over_seeds(values: np.ndarray, *, lowest_is_worst: bool) -> dict[str, float | None] | None:
+    """(seeds, 1 + resamples) -> mean, sd, worst, low, high."""
     mean = values.mean(0)
     bounds = interval(mean)
     if bounds is None:
         return None
-    spread = float(values[:, 0].std(ddof=1)) if len(values) > 1 else None
-    return {"mean": float(mean[0]), "sd": spread, "low": bounds[0], "high": bounds[1]}
+    of_seeds = values[:, 0]
+    spread = float(of_seeds.std(ddof=1)) if len(of_seeds) > 1 else None
+    worst = float(of_seeds.min() if lowest_is_worst else of_seeds.max())
+    return {"mean": float(mean[0]), "sd": spread, "worst": worst, "low": bounds[0], "high": bounds[1]}

@@ -30,15 +30,21 @@ def shown_columns(summary: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     return {name: head for name, head in COLUMNS.items() if any(row[name] for row in summary)}
 
 
-def cell(value: Mapping[str, Any] | None, *, full: bool = False) -> str:
-    """ "0.812", or in full "0.812 ± 0.010 [0.770, 0.850]"."""
+#: Metrics that a table gives the spread and the worst of the seeds of, and metrics with their interval.
+_WITH_WORST = ("image_auroc", "pixel_auroc")
+_WITH_INTERVAL = ("image_auroc", "aupro")
+
+
+def cell(value: Mapping[str, Any] | None, *, worst: bool = False, interval: bool = False) -> str:
+    """ "0.812", with the worst of several seeds "0.812 ± 0.010 (0.795)", with the interval "0.812 [0.770, 0.850]"."""
     if value is None:
         return "–"
-    text = f"{value['mean']:.3f}"
-    if not full:
-        return text
-    spread = "" if value["sd"] is None else f" ± {value['sd']:.3f}"
-    return f"{text}{spread} [{value['low']:.3f}, {value['high']:.3f}]"
+    parts = [f"{value['mean']:.3f}"]
+    if worst and value["sd"] is not None:
+        parts.append(f"± {value['sd']:.3f} ({value['worst']:.3f})")
+    if interval:
+        parts.append(f"[{value['low']:.3f}, {value['high']:.3f}]")
+    return " ".join(parts)
 
 
 def summary_table(summary: Sequence[Mapping[str, Any]]) -> str:
@@ -48,7 +54,9 @@ def summary_table(summary: Sequence[Mapping[str, Any]]) -> str:
     head = ["method", "shots", "images", *columns.values(), "s/image"]
     lines = []
     for row in summary:
-        values = [cell(row[metric], full=metric in ("image_auroc", "aupro")) for metric in columns]
+        values = [
+            cell(row[metric], worst=metric in _WITH_WORST, interval=metric in _WITH_INTERVAL) for metric in columns
+        ]
         images = f"{row['images'] - row['anomalous']} + {row['anomalous']}"
         shots = f"{row['shots']} x {row['seeds']}" if row["seeds"] > 1 else f"{row['shots']}"
         line = [row["method"], shots, images, *values, f"{row['seconds_per_image']:.3f}"]
@@ -63,7 +71,8 @@ def category_name(row: Mapping[str, Any]) -> str:
 
 #: Below the summary.
 LEGEND = (
-    "mean ± standard deviation over seeds [95 % bootstrap interval over images]; shots x seeds; images: normal + "
+    "mean ± standard deviation over seeds (worst seed) [95 % bootstrap interval over images]; shots x seeds, each of "
+    "which draws other references; images: normal + "
     "anomalous; accuracy, FPR (normal images flagged) and recall (anomalous images flagged) at the method's own "
     "threshold, which aims at an FPR of 0.05 unless the command says otherwise; AUPRO up to an FPR of 0.3; name: "
     "rightly named among the defects that were flagged; s/image with decoding."

@@ -90,6 +90,7 @@ def test_summary_by_hand() -> None:
         row = {"dataset": "d", "category": category, "method": "bank", "shots": shots, "seed": seed, "images": 10}
         row |= {"anomalous": 4, "seconds_per_image": 0.1}
         replicates = {name: np.full(3, np.nan) for name in METRICS} | {"image_auroc": np.array(values)}
+        replicates["false_positive_rate"] = 1 - np.array(values)
         return Unit(row, [], replicates, {}, [], [], (requested,))
 
     units = [unit("a", 0, 0.8, 0.7, 0.9), unit("a", 1, 0.6, 0.5, 0.7), unit("b", 0, 1, 1, 1), unit("b", 1, 0.8, 0.6, 1)]
@@ -97,6 +98,8 @@ def test_summary_by_hand() -> None:
     assert [row["category"] for row in (a, b, mean)] == ["a", "b", "mean"]
     assert a["image_auroc"]["mean"] == pytest.approx(0.7)
     assert a["image_auroc"]["sd"] == pytest.approx(np.sqrt(2) / 10)
+    assert a["image_auroc"]["worst"] == 0.6
+    assert a["false_positive_rate"]["worst"] == pytest.approx(0.4)
     # resampled means over seeds are 0.6 and 0.8
     assert a["image_auroc"]["low"] == pytest.approx(0.605)
     assert a["image_auroc"]["high"] == pytest.approx(0.795)
@@ -104,6 +107,7 @@ def test_summary_by_hand() -> None:
     # by seed over categories 0.9 and 0.7
     assert mean["image_auroc"]["mean"] == pytest.approx(0.8)
     assert mean["image_auroc"]["sd"] == pytest.approx(np.sqrt(2) / 10)
+    assert mean["image_auroc"]["worst"] == pytest.approx(0.7)
     assert (mean["images"], mean["anomalous"], mean["seeds"]) == (20, 8, 2)
     assert a["aupro"] is None
     # as many as there are, of categories of different size; and a number that one of them does not have

@@ -17,8 +17,10 @@ from accuracy.methods.base import Settings
 from accuracy.methods.course import CourseFewShot, CourseZeroShot, synthetic_anomalies, train_head
 from accuracy.methods.table import METHODS
 from accuracy.methods.untrained import RandomVit, write_random_model
-from internals import load_image, load_model
+from anomalib_models import patchcore_imagenet_model
+from internals import encode_imagenet, load_image, load_model, load_square_rgb
 from patchclip import Detector, ImageError, MissingDependencyError
+from patchclip.encoders.timm import load_network
 
 # --- baselines ----------------------------------------------------------------------------------------------------
 
@@ -180,7 +182,7 @@ def test_zero_shot_after_a_fit_has_forgotten(settings: Settings, paths: list[Pat
 def test_anomalib_agrees_or_says_how_to_get_it(settings: Settings, paths: list[Path]) -> None:
     """The same weights, pixels and formulas: WinCLIP of both must agree where it is installed."""
     if find_spec("anomalib") is None:
-        for name in ("anomalib-patchcore", "anomalib-winclip"):
+        for name in ("anomalib-patchcore", "anomalib-patchcore-imagenet", "anomalib-winclip"):
             with pytest.raises(MissingDependencyError, match="pip install patchclip anomalib"):
                 METHODS[name].make(settings, ())
         return
@@ -195,3 +197,41 @@ def test_anomalib_agrees_or_says_how_to_get_it(settings: Settings, paths: list[P
         # anomalib's map goes to the model's square first, and from there to the image
         np.testing.assert_allclose(prediction.heatmap, result.heatmap, atol=1e-4, rtol=0)
         assert prediction.score == pytest.approx(result.score, abs=1e-5)
+
+
+def test_the_embedded_features_of_two_strides(paths: list[Path]) -> None:
+    rgb, image_hw = load_square_rgb(paths[0], 64, torch.device("cpu"))
+    image = load_image(paths[0])
+    assert image_hw == image.shape[:2]
+    squashed = np.asarray(Image.fromarray(image).resize((64, 64), Image.Resampling.BILINEAR))
+    np.testing.assert_allclose(rgb[0].permute(1, 2, 0), squashed / np.float32(255), atol=1e-6)
+    fine, coarse = encode_imagenet(rgb)
+    assert (fine.shape, coarse.shape) == ((1, 40, 8, 8), (1, 112, 4, 4))
+    network = load_network(torch.device("cpu"))
+    for found, expected in zip((fine, coarse), network(2 * rgb - 1), strict=True):  # its mean and deviation are 0.5
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:Argument embeddings:DeprecationWarning")  # of anomalib by itself
+def test_anomalib_patchcore_sees_the_embedded_features(settings: Settings, paths: list[Path]) -> None:
+    """Where anomalib is installed its patches are the pooled features of both strides, joined on the finer grid."""
+    if find_spec("anomalib") is None:
+        with pytest.raises(MissingDependencyError, match="pip install patchclip anomalib"):
+            patchcore_imagenet_model(torch.device("cpu"))
+        return
+    rgb, image_hw = load_square_rgb(paths[0], 256, torch.device("cpu"))
+    fine, coarse = (F.avg_pool2d(level, 3, 1, 1) for level in encode_imagenet(rgb))
+    joined = torch.cat([fine, F.interpolate(coarse, (32, 32), mode="bilinear")], 1)  # (1, 152, 32, 32)
+    patches = patchcore_imagenet_model(torch.device("cpu"))(rgb)
+    np.testing.assert_allclose(patches, joined[0].flatten(1).T, atol=1e-5)
+    method = METHODS["anomalib-patchcore-imagenet"].make(settings, ())
+    found = {}
+    for seed in (0, 0, 1):
+        method.fit({None: paths[:2]}, seed=seed)
+        predictions = list(method.predict(paths, batch_size=3))
+        scores = [prediction.score for prediction in predictions]
+        assert found.setdefault(seed, scores) == scores
+        assert scores[6] > max(scores[:6])  # the defective one
+    assert found[0] != found[1]
+    assert predictions[0].heatmap is not None
+    assert predictions[0].heatmap.shape == image_hw

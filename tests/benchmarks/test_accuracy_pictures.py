@@ -70,8 +70,10 @@ def test_an_interval_lies_on_its_line() -> None:
 
 def test_tables() -> None:
     assert markdown(["a", "bb"], [["1", "2"]]) == "| a | bb |\n|---|----|\n| 1 | 2  |"
-    value = {"mean": 0.8124, "sd": 0.01, "low": 0.77, "high": 0.85}
+    value = {"mean": 0.8124, "sd": 0.01, "worst": 0.795, "low": 0.77, "high": 0.85}
     assert cell(value) == "0.812"
-    assert cell(value, full=True) == "0.812 ± 0.010 [0.770, 0.850]"
-    assert cell(value | {"sd": None}, full=True) == "0.812 [0.770, 0.850]"
+    assert cell(value, worst=True) == "0.812 ± 0.010 (0.795)"
+    assert cell(value, interval=True) == "0.812 [0.770, 0.850]"
+    assert cell(value, worst=True, interval=True) == "0.812 ± 0.010 (0.795) [0.770, 0.850]"
+    assert cell(value | {"sd": None}, worst=True, interval=True) == "0.812 [0.770, 0.850]"
     assert cell(None) == "–"

@@ -145,7 +145,7 @@ def test_errors_say_what_to_do(tmp_path: Path, data: Path, capsys: pytest.Captur
         assert expected in fails(capsys, *arguments)
 
 
-@pytest.mark.parametrize("peer", ["anomalib-patchcore", "anomalib-winclip"])
+@pytest.mark.parametrize("peer", ["anomalib-patchcore", "anomalib-patchcore-imagenet", "anomalib-winclip"])
 def test_a_missing_peer_is_said(
     peer: str, data: Path, local_model: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -75,6 +75,7 @@ def test_the_summary_is_over_seeds(whole_run: Path) -> None:
     both = [row["image_auroc"] for row in rows]
     assert bank["image_auroc"]["mean"] == pytest.approx(np.mean(both))
     assert bank["image_auroc"]["sd"] == pytest.approx(np.std(both, ddof=1))
+    assert bank["image_auroc"]["worst"] == pytest.approx(min(both))
     assert bank["seeds"] == 2
 
 

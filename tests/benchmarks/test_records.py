@@ -5,11 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
+from accuracy.plan import draw_references
 from patchclip import Detector
+from patchclip.datasets import read_dataset
 from record import Run, against_baselines, make_course, planned, section
-from thresholds import product_images, shares_above
+from thresholds import best_threshold, category_shares, product_images, shares_above
+from thresholds import main as measure_thresholds
 
 from .runs import read_metrics
 
@@ -26,7 +30,16 @@ def test_course_out_of_categories(tmp_path: Path) -> None:
     counts = {str(p.relative_to(course)): len(list(p.iterdir())) for p in course.glob("*/*")}
     assert counts == {"train/tile": 5, "train/plate": 5, "test/normal": 6, "test/anomaly": 6}
     runs = planned(tmp_path / "data", course=course, peer_python="python")
-    assert [run.name for run in runs] == ["plate", "tile", "elpv", "textile", "synthetic", "course", "peers"]
+    names = [run.name for run in runs]
+    assert names[:6] == ["plate", "tile", "elpv", "textile", "synthetic", "course"]
+    assert names[6:] == ["peers", "peers_packaged", "peers_winclip"]
+    arguments = {run.name: " ".join(run.arguments) for run in runs}
+    for name in ("plate", "tile", "elpv", "textile"):
+        assert "--shots 0 1 4 16 --seeds 10" in arguments[name]
+    assert f"--data {tmp_path / 'data/plate'} --data {tmp_path / 'data/tile'} --methods" in arguments["peers"]
+    for name in ("peers", "peers_packaged"):
+        assert "dense+bank anomalib-patchcore-imagenet anomalib-patchcore --shots 4 --seeds 10" in arguments[name]
+    assert len(planned(tmp_path / "data", course=course, peer_python=None)) == 6
 
 
 def test_against_the_baselines() -> None:
@@ -49,6 +62,33 @@ def test_more_exceed_the_threshold_where_fit_aims_at_more() -> None:
         assert strict.shape == (4 // classes, 2)
         assert np.all(strict <= loose)
         assert strict[:, 0].sum() < loose[:, 0].sum()
+
+
+def test_best_threshold() -> None:
+    scores = np.array([0.3, 0.1, 0.2, 0.4, 0.5])
+    for rate, expected, above in ((0.0, 0.5, 0), (0.05, 0.5, 0), (0.2, 0.4, 1), (0.35, 0.3, 2), (1.0, 0.1, 4)):
+        assert best_threshold(scores, rate) == expected
+        assert (scores > expected).sum() == above
+
+
+def test_thresholds_of_a_real_set(data: Path, local_model: str, capsys: pytest.CaptureFixture) -> None:
+    (category,) = read_dataset(data)
+    detector = Detector(local_model, precision="fp32")
+    shares = category_shares(detector, category, 2, 2, rate=0.25)
+    assert shares.shape == (2, 2, 2)
+    assert np.all(shares[:, 1, 0] == 0.25)  # one of four normal images
+    for seed in range(2):
+        references, _ = draw_references(category, 2, seed)
+        with pytest.warns(UserWarning, match="extrapolation"):
+            detector.fit(references[None], progress=False)
+        results = [detector.predict(sample.path) for sample in category.test]
+        flagged = np.array([result.is_anomalous for result in results])
+        labels = np.array([sample.label for sample in category.test])
+        assert shares[seed, 0].tolist() == [flagged[labels == 0].mean(), flagged[labels == 1].mean()]
+    measure_thresholds(["--data", str(data), "--shots", "2", "--draws", "2", "--limit", "3", "--rate", "0.34"])
+    *_, line = capsys.readouterr().out.splitlines()
+    assert line.split()[:2] == ["fabric", "2"]
+    assert line.split()[6] == "33.3%"
 
 
 def test_a_section_of_the_record(whole_run: Path) -> None:

@@ -79,7 +79,16 @@ METHODS: dict[str, Entry] = {
         "linear head on the global embedding", _without_kinds(CourseFewShot), random=True, whole=True
     ),
     "anomalib-patchcore": Entry(
-        "anomalib's PatchCore on the same weights", _without_kinds(AnomalibPatchcore), random=True, whole=True
+        "anomalib's PatchCore on the same weights",
+        _without_kinds(AnomalibPatchcore.on_tokens),
+        random=True,
+        whole=True,
+    ),
+    "anomalib-patchcore-imagenet": Entry(
+        "anomalib's PatchCore on the embedded EfficientNet-Lite0",
+        _without_kinds(AnomalibPatchcore.on_imagenet),
+        random=True,
+        whole=True,
     ),
     "anomalib-winclip": Entry(
         "anomalib's WinCLIP on the same weights", _without_kinds(AnomalibWinclip), zero_shot=True, whole=True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -78,7 +79,9 @@ class App(click.Group):
 
 def _report_usage(error: click.ClickException) -> int:
     message = " ".join(error.format_message().split())
-    message = message[:1].lower() + message[1:]
+    message = re.sub(r"\. \(Did you mean (one of: )?(.*)\?\)", r": did you mean \2?", message)
+    if message[1:2].islower():  # not of "INPUTS: ..."
+        message = message[0].lower() + message[1:]
     context = getattr(error, "ctx", None)
     hint = f" (see {context.command_path} --help)" if context is not None else ""
     click.echo(f"error: {message.rstrip('.')}{hint}", err=True)

@@ -78,7 +78,8 @@ def load_detector(console: Console, args: Namespace, path: str) -> Detector:
 
     allow_download = getattr(args, "allow_download", False)
     pretrained = getattr(args, "pretrained", None)
-    return Detector.load(path, device=args.device, pretrained=pretrained, allow_download=allow_download)
+    device = getattr(args, "device", "auto")
+    return Detector.load(path, device=device, pretrained=pretrained, allow_download=allow_download)
 
 
 def set_threshold(detector: Detector, threshold: float | None) -> None:
@@ -90,7 +91,8 @@ def set_threshold(detector: Detector, threshold: float | None) -> None:
 def check_exists(path: str, option: str) -> None:
     """Raise click.UsageError where there is no such file, before anything slow is done."""
     if not os.path.exists(path):
-        raise click.UsageError(f"{option}: {path} does not exist: make it by `patchclip fit`")
+        command = "export" if path.lower().endswith(".onnx") else "fit"
+        raise click.UsageError(f"{option}: {path} does not exist: make it by `patchclip {command}`")
 
 
 def check_output(path: str, suffix: str, option: str = "-o") -> Path:

@@ -71,8 +71,8 @@ def _classes(console: Console, args: Namespace) -> dict[str, list[str]]:
 COMMAND = Command(
     "fit",
     run,
-    purpose="Learn what is normal from images without a defect (INPUTS: files, folders, globs), and write a detector "
-    "file. Four images work, 19 fix the threshold for a rate of 0.05.",
+    purpose="Learn what is normal from images without a defect (files, folders, globs). Four images work; 19 fix the "
+    "threshold for a rate of 0.05.",
     arguments=[click.Argument(["inputs"], nargs=-1, metavar="[INPUTS...]")],
     options={
         "Images and output": [

@@ -19,7 +19,7 @@ from .facts import run_facts
 from .inputs import IMAGE, Inputs, find_inputs, without_login
 from .reporting import ANOMALIES, DONE, INTERRUPTED, SOME_FAILED, UNUSABLE
 from .rows import ANOMALOUS, UNREADABLE, Row, make_row, to_json, to_line
-from .run_folder import CONTACT_SHEET, DETECTOR_FILE, FINISHED, RunFolder
+from .run_folder import CONTACT_SHEET, DETECTOR_FILE, FINISHED, PREDICT, RunFolder
 from .summary import Tally, print_summary
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def run(console: Console, args: Namespace) -> int:
     folder = None
     if args.out is not None:
         settings = {name: _plain(getattr(args, name)) for name in _SETTINGS}
-        folder = RunFolder(args.out, settings, resume=args.resume, overwrite=args.overwrite)
+        folder = RunFolder(args.out, PREDICT, settings, resume=args.resume, overwrite=args.overwrite)
     detector = _get_detector(console, args, normals, folder)
     session = _Session(console, args, inputs, detector, folder)
     return session.run()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import os
+import shlex
 import sys
 import time
 from argparse import Namespace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -21,8 +20,8 @@ from .detectors import load_detector, new_detector, tell_skipped
 from .facts import versions
 from .inputs import find_inputs
 from .reporting import DONE, SOME_FAILED
-from .rows import SCHEMA, to_json
-from .run_folder import CONTACT_SHEET, FINISHED, RunFolder
+from .rows import SCHEMA, Row, to_json
+from .run_folder import CONTACT_SHEET, FINISHED, NORMALS_FILE, RANK, RunFolder, write_csv
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -30,6 +29,9 @@ if TYPE_CHECKING:
     from ..ranked import RankedImage, Ranking
 
 _SHEET_COUNT = 12
+
+_SIDES = ("left", "top", "right", "bottom")
+_COLUMNS = ("image", "rank", "score", "share_below", *_SIDES, "overlay", "error")
 
 
 def run(console: Console, args: Namespace) -> int:
@@ -42,72 +44,69 @@ def run(console: Console, args: Namespace) -> int:
         raise click.UsageError("INPUTS: one image: images are ranked among each other, name several")
     folder = None
     if args.out is not None:
-        folder = RunFolder(args.out, {"inputs": list(args.inputs)}, resume=False, overwrite=args.overwrite)
+        folder = RunFolder(args.out, RANK, {"inputs": list(args.inputs)}, resume=False, overwrite=args.overwrite)
     detector = load_detector(console, args, args.detector) if args.detector else new_detector(console, args)
     begun = time.perf_counter()
     ranking = detector.rank(inputs.images, progress=console.shows_progress)
     images_per_s = len(ranking) / (time.perf_counter() - begun)
-    relative = [source.relative for source in inputs.sources]
+    rows = _rows(ranking)
     if folder is not None:
-        _write(folder, args, ranking, relative)
-    _print_top(console, args, ranking)
+        _write(folder, args, ranking, rows, [source.relative for source in inputs.sources])
+    _print_top(console, args, ranking, rows)
     _sum_up(console, args, ranking, images_per_s)
     return SOME_FAILED if ranking.errors else DONE
 
 
-def _rows(ranking: Ranking) -> list[dict[str, Any]]:
+def _rows(ranking: Ranking) -> list[Row]:
+    """The most anomalous first, unreadable ones last."""
     rows = []
-    for row in ranking.table():
-        box = [row[side] for side in ("left", "top", "right", "bottom")]
-        error = None if row["error"] is None else printable(row["error"])
-        rows.append(
-            {
-                "schema": SCHEMA,
-                "image": printable(row["path"]),
-                "rank": row["rank"],
-                "score": row["score"],
-                "share_below": row["share_below"],
-                "box_xyxy": None if box[0] is None else box,
-                "error": error,
-            }
-        )
+    for entry in ranking.table():
+        box = [entry[side] for side in _SIDES]
+        row: Row = {"schema": SCHEMA, "image": printable(entry["path"])}
+        row |= {name: entry[name] for name in ("rank", "score", "share_below")}
+        row["box_xyxy"] = None if box[0] is None else box
+        row["error"] = None if entry["error"] is None else printable(entry["error"])
+        row["overlay"] = None
+        rows.append(row)
     return rows
 
 
-def _write(folder: RunFolder, args: Namespace, ranking: Ranking, relative: list[str]) -> None:
+def _write(folder: RunFolder, args: Namespace, ranking: Ranking, rows: list[Row], relative: list[str]) -> None:
+    """Pictures first, which the rows name."""
     from .pictures import save_picture, write_sheet
 
-    rows = _rows(ranking)
-    with atomic_write(folder.path / "ranking.jsonl") as temporary:
-        temporary.write_text("".join(f"{to_json(row)}\n" for row in rows), encoding="utf-8", newline="\n")
-    with atomic_write(folder.path / "ranking.csv") as temporary:
-        _write_table(temporary, ranking)
-    pictures: list[Image] = []
-    titles: list[str] = []
-    for item in ranking.most_anomalous(max(args.top, _SHEET_COUNT)):
-        if len(pictures) < args.top:
+    sheet: list[Image] = []
+    titles = []
+    for row, item in zip(rows, ranking.most_anomalous(max(args.top, _SHEET_COUNT)), strict=False):
+        if item.rank is not None and item.rank <= args.top:
+            row["overlay"] = printable(f"overlays/{relative[item.index]}.png")
             save_picture(item.overlay(), folder.path / "overlays" / f"{relative[item.index]}.png")
-        if len(pictures) < _SHEET_COUNT:
-            titles.append(f"{item.rank}  {item.score:.3f}  {os.path.basename(item.path)[-20:]}")
-        pictures.append(item.overlay(max_side=256))
-    write_sheet(pictures[:_SHEET_COUNT], titles, folder.path / CONTACT_SHEET)
+        if len(sheet) < _SHEET_COUNT:
+            sheet.append(item.overlay(max_side=256))
+            titles.append(f"{item.rank}  {item.score:.3f}  {os.path.basename(item.path)[-18:]}")
+    write_sheet(sheet, titles, folder.path / CONTACT_SHEET)
+    with atomic_write(folder.jsonl) as temporary:
+        temporary.write_text("".join(f"{to_json(row)}\n" for row in rows), encoding="utf-8", newline="\n")
+    with atomic_write(folder.csv) as temporary:
+        write_csv(temporary, _COLUMNS, map(_cells, rows))
     if args.normals:
         normals = "".join(f"{path!s}\n" for path in ranking.most_normal(args.normals))
-        (folder.path / "normals.txt").write_text(normals, encoding="utf-8", errors="surrogateescape")
-    folder.end(FINISHED, {"command": sys.argv, "versions": versions()})
+        (folder.path / NORMALS_FILE).write_text(normals, encoding="utf-8", errors="surrogateescape")
+    folder.end(FINISHED, {"command": shlex.join(["patchclip", *sys.argv[1:]]), "versions": versions()})
 
 
-def _write_table(path: Path, ranking: Ranking) -> None:
-    rows = ranking.table()
-    with open(path, "w", encoding="utf-8-sig", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(rows[0])
-        table.writerows([csv_cell(value) for value in row.values()] for row in rows)
+def _cells(row: Row) -> list[str]:
+    sides = dict(zip(_SIDES, row["box_xyxy"] or [None] * 4, strict=True))
+    values = row | sides
+    for name in ("score", "share_below"):
+        if values[name] is not None:
+            values[name] = f"{values[name]:.4f}"
+    return [csv_cell(values[name]) for name in _COLUMNS]
 
 
-def _print_top(console: Console, args: Namespace, ranking: Ranking) -> None:
+def _print_top(console: Console, args: Namespace, ranking: Ranking, rows: list[Row]) -> None:
     if args.json:
-        for row in _rows(ranking):
+        for row in rows:
             console.data(to_json(row, only_ascii=True))
         return
     for item in ranking.most_anomalous(args.top):
@@ -132,7 +131,7 @@ def _sum_up(console: Console, args: Namespace, ranking: Ranking, images_per_s: f
         console.say(f"suggested cut: {found} (confidence {cut.confidence:.0%}); look at the images around it")
     if args.out is not None:
         console.say(f"results in {args.out}: ranking.csv, ranking.jsonl, overlays/, contact_sheet.png")
-    inputs = " ".join(args.inputs)
+    inputs = " ".join(map(shlex.quote, args.inputs))
     console.say(f"next: patchclip fit {inputs} --unlabelled 0.2 -o detector.safetensors   (or fit on images you know)")
 
 

@@ -10,10 +10,9 @@ import csv
 import json
 import shlex
 from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import click
 
@@ -21,13 +20,15 @@ from ..files import atomic_write
 from .inputs import RUN_FILE, is_run_folder
 from .rows import COLUMNS, PICTURES, Row, to_cells, to_json
 
-RESULTS_JSONL, RESULTS_CSV = "results.jsonl", "results.csv"
+PREDICT, RANK = "predict", "rank"
+
+#: Command -> its table of rows and the same as csv.
+TABLES = {PREDICT: ("results.jsonl", "results.csv"), RANK: ("ranking.jsonl", "ranking.csv")}
 DETECTOR_FILE = "detector.safetensors"
 CONTACT_SHEET = "contact_sheet.png"
+NORMALS_FILE = "normals.txt"
 
 RUNNING, FINISHED = "running", "done"
-
-_FIXED_FILES = (RESULTS_JSONL, RESULTS_CSV, DETECTOR_FILE, CONTACT_SHEET, RUN_FILE)
 
 
 class RunFolder:
@@ -35,6 +36,7 @@ class RunFolder:
 
     Args:
         path: of the folder.
+        kind: the command, "predict" or "rank".
         settings: what decides about results, in JSON's types: a run is resumed with the same alone.
         resume: go on with the run in the folder.
         overwrite: take a folder with other content, or an unfinished run.
@@ -47,30 +49,36 @@ class RunFolder:
         OSError: the folder cannot be made or written to.
     """
 
-    def __init__(self, path: str, settings: Mapping[str, Any], *, resume: bool, overwrite: bool):
+    def __init__(self, path: str, kind: str, settings: Mapping[str, Any], *, resume: bool, overwrite: bool):
         self.path = Path(path)
+        self.jsonl, self.csv = (self.path / name for name in TABLES[kind])
         self.rows: list[Row] = []
         self._run = {
             "schema": 1,
             "program": "patchclip",
+            "kind": kind,
             "status": RUNNING,
             "settings": dict(settings),
             "started": now(),
         }
-        self._open_files = ExitStack()
-        self._files: list[TextIO] = []
         if self.path.exists() and not self.path.is_dir():
             raise click.UsageError(f"--out: {path} is a file: name a folder")
         is_used = self.path.is_dir() and any(not entry.name.startswith(".") for entry in self.path.iterdir())
-        if is_used and is_run_folder(self.path):
-            self._take_earlier_run(resume, overwrite)
+        earlier = self._read_earlier()
+        if earlier is not None and earlier.get("kind") == kind:
+            self._take_earlier_run(earlier, resume, overwrite)
         elif is_used and not overwrite:
             raise click.UsageError(f"--out: {path} has other files in it: name another folder, or add --overwrite")
         self.path.mkdir(parents=True, exist_ok=True)
         self._write_run()
 
-    def _take_earlier_run(self, resume: bool, overwrite: bool) -> None:
-        earlier = json.loads((self.path / RUN_FILE).read_text(encoding="utf-8"))
+    def _read_earlier(self) -> dict[str, Any] | None:
+        if not is_run_folder(self.path):
+            return None
+        found: dict[str, Any] = json.loads((self.path / RUN_FILE).read_text(encoding="utf-8"))
+        return found
+
+    def _take_earlier_run(self, earlier: Mapping[str, Any], resume: bool, overwrite: bool) -> None:
         rows = self._read_rows()
         if resume:
             self._check_settings(earlier.get("settings", {}))
@@ -94,10 +102,9 @@ class RunFolder:
             )
 
     def _read_rows(self) -> list[Row]:
-        path = self.path / RESULTS_JSONL
-        if not path.exists():
+        if not self.jsonl.exists():
             return []
-        content = path.read_bytes()
+        content = self.jsonl.read_bytes()
         whole = content[: content.rfind(b"\n") + 1]
         return [json.loads(line) for line in whole.decode("utf-8").splitlines()]
 
@@ -109,42 +116,37 @@ class RunFolder:
                 picture = root / row[kind] if row.get(kind) else None
                 if picture is not None and picture.resolve().is_relative_to(root):
                     picture.unlink(missing_ok=True)
-        for name in _FIXED_FILES:
-            (self.path / name).unlink(missing_ok=True)
+        names = (DETECTOR_FILE, CONTACT_SHEET, NORMALS_FILE)
+        for file in (self.jsonl, self.csv, *(self.path / name for name in names)):
+            file.unlink(missing_ok=True)
 
     # --- writing ------------------------------------------------------------------------------------------------------
 
     def begin(self, command: Iterable[str], facts: Mapping[str, Any]) -> None:
-        """Write run.json and what is known of the results, and open the files for more rows."""
+        """Write run.json and the rows that there are already."""
         self._run |= {"command": shlex.join(command), **facts}
         self._write_run()
-        with atomic_write(self.path / RESULTS_JSONL) as temporary:
+        with atomic_write(self.jsonl) as temporary:
             lines = "".join(f"{to_json(row)}\n" for row in self.rows)
             temporary.write_text(lines, encoding="utf-8", newline="\n")
-        with atomic_write(self.path / RESULTS_CSV) as temporary:
+        with atomic_write(self.csv) as temporary:
             write_csv(temporary, COLUMNS, map(to_cells, self.rows))
-        # buffering=1: each row is with the system, and survives a kill, before the next one
-        lines, table = self.path / RESULTS_JSONL, self.path / RESULTS_CSV
-        self._files = [
-            self._open_files.enter_context(open(lines, "a", encoding="utf-8", newline="\n", buffering=1)),
-            self._open_files.enter_context(open(table, "a", encoding="utf-8", newline="", buffering=1)),
-        ]
 
     def append(self, row: Row) -> None:
-        """A row to both files; results.jsonl first, which counts."""
-        lines, table = self._files
-        lines.write(f"{to_json(row)}\n")
-        csv.writer(table).writerow(to_cells(row))
+        """A row to both files, with the system before this returns; results.jsonl first, which counts."""
+        with open(self.jsonl, "a", encoding="utf-8", newline="\n") as lines:
+            lines.write(f"{to_json(row)}\n")
+        with open(self.csv, "a", encoding="utf-8", newline="") as table:
+            csv.writer(table).writerow(to_cells(row))
         self.rows.append(row)
 
     def end(self, status: str, facts: Mapping[str, Any]) -> None:
-        """Close the files and write how it ended to run.json."""
-        self._open_files.close()
+        """Write how it ended to run.json."""
         self._run |= {"status": status, "ended": now(), **facts}
         self._write_run()
 
     def _write_run(self) -> None:
-        ordered = {name: self._run[name] for name in ("program", "schema", "status")} | self._run
+        ordered = {name: self._run[name] for name in ("program", "schema", "kind", "status")} | self._run
         with atomic_write(self.path / RUN_FILE) as temporary:
             temporary.write_text(json.dumps(ordered, indent=2) + "\n", encoding="utf-8")
 

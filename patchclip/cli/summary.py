@@ -79,7 +79,8 @@ def print_summary(
         overlays = ", overlays/" if tally.counts[ANOMALOUS] else ""
         more = "".join(f", {name}/" for name in ("heatmaps", "masks") if getattr(args, name))
         console.say(f"results in {folder.path}: {parts}{overlays}{more}")
-    console.say(f"next: {_next_command(args, detector, folder)}")
+    if tally.counts.total() > tally.counts[UNREADABLE]:
+        console.say(f"next: {_next_command(args, detector, folder)}")
 
 
 def describe_threshold(detector: Detector) -> str:

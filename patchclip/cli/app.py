@@ -79,7 +79,7 @@ class App(click.Group):
 
 def _report_usage(error: click.ClickException) -> int:
     message = " ".join(error.format_message().split())
-    message = re.sub(r"\. \(Did you mean (one of: )?(.*)\?\)", r": did you mean \2?", message)
+    message = re.sub(r"\. \(?Did you mean (?:one of: )?(.*?)\?\)?$", r": did you mean \1?", message)
     if message[1:2].islower():  # not of "INPUTS: ..."
         message = message[0].lower() + message[1:]
     context = getattr(error, "ctx", None)
@@ -101,6 +101,7 @@ def _print_completion(ctx: click.Context, option: click.Parameter, shell: str | 
 
 
 app = App(
+    "patchclip",
     help="Find anomalies in images: from the text alone, from a few normal images, or by ranking unlabelled ones.",
     epilog=_EPILOG,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},

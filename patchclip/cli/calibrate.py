@@ -54,6 +54,6 @@ COMMAND = Command(
     examples=[
         "patchclip calibrate more_good/ --detector bottle.safetensors",
         "patchclip calibrate more_good/ --detector bottle.safetensors --rate 0.1",
-        "patchclip calibrate more_good/ --detector bottle.safetensors -o new.safetensors",
+        "patchclip calibrate more_good/ --detector bottle.safetensors -o b.safetensors",
     ],
 )

@@ -10,32 +10,32 @@ import click
 from .command import Command
 from .console import Console
 from .detectors import check_output
-from .pictures import write_sheet
 
 IMAGES = Path(__file__).parent.parent / "assets" / "demo"
 
 
 def run(console: Console, args: Namespace) -> int:
-    """Fit on four tiles, look at one with a crack, and write a picture."""
+    """Fit on three tiles, look at a fourth and at one with a crack, and write a picture."""
     target = check_output(args.output, ".png")
     import warnings
 
     from PIL import Image
 
     from ..detector import Detector
+    from .pictures import write_sheet
 
-    normals = sorted(IMAGES.glob("normal_*.jpg"))
+    unseen, *normals = sorted(IMAGES.glob("normal_*.jpg"))
     cracked = IMAGES / "crack.jpg"
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of four images, which the last lines are about
+        warnings.simplefilter("ignore", UserWarning)  # of few images, which the last lines are about
         detector = Detector(object_name="tile", defects=("crack", "hole", "scratch")).fit(normals, progress=False)
-    good = detector.predict(normals[0])
+    good = detector.predict(unseen)
     bad = detector.predict(cracked)
     with Image.open(cracked) as picture:
         pictures = [good.overlay(), picture.convert("RGB"), bad.overlay()]
     titles = [f"normal: score {good.score:.3f}", "with a crack", f"found: score {bad.score:.3f}"]
     write_sheet(pictures, titles, target, side=480)
-    console.say("Four normal tiles were looked at, nothing was trained, nothing downloaded.")
+    console.say("Three normal tiles were looked at. Nothing was trained, nothing downloaded.")
     console.data(f"normal tile     score {good.score:.3f}  {'anomalous' if good.is_anomalous else 'normal'}")
     found = "anomalous" if bad.is_anomalous else "normal"
     if bad.regions:
@@ -54,8 +54,8 @@ def run(console: Console, args: Namespace) -> int:
 COMMAND = Command(
     "demo",
     run,
-    purpose="Fit on four images that come with the package, find the crack in a fifth, and write one picture. Offline, "
-    "in some seconds.",
+    purpose="Fit on three images that come with the package, find the crack in another, and write one picture. "
+    "Offline, in some seconds.",
     options={
         "Output": [
             click.Option(

@@ -86,6 +86,9 @@ def find_inputs(given: Sequence[str], *, images_only: bool = False, option: str 
     """
     inputs = Inputs()
     for argument in given:
+        if argument == STDIN:
+            _add_list(inputs, option)
+            continue
         for path in _expand(argument, option):
             _add(inputs, path, option)
     if images_only:
@@ -98,8 +101,6 @@ def find_inputs(given: Sequence[str], *, images_only: bool = False, option: str 
 
 
 def _expand(argument: str, option: str) -> Iterable[str]:
-    if argument == STDIN:
-        return _read_list()
     is_pattern = any(character in argument for character in "*?[") and "://" not in argument
     if not is_pattern or os.path.lexists(argument):
         return [argument]
@@ -109,8 +110,17 @@ def _expand(argument: str, option: str) -> Iterable[str]:
     return found
 
 
+def _add_list(inputs: Inputs, option: str) -> None:
+    """Paths on standard input; one that is not there has its row as an unreadable image, and ends no run."""
+    for path in _read_list():
+        if "://" in path or os.path.exists(path):
+            _add(inputs, path, option)
+        else:
+            inputs.sources.append(Source(path, IMAGE))
+
+
 def _read_list() -> list[str]:
-    """Paths on standard input, one a line, or each ended by a zero byte as `find -print0` writes them."""
+    """One a line, or each ended by a zero byte as `find -print0` writes them."""
     data = sys.stdin.buffer.read()
     separator = b"\0" if b"\0" in data else b"\n"
     lines = [os.fsdecode(line.rstrip(b"\r")) for line in data.split(separator)]

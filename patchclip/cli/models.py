@@ -30,8 +30,9 @@ def run(console: Console, args: Namespace) -> int:
         size = "in the package" if model.download_mb is None else f"about {model.download_mb} MB"
         rows.append([model.name, size, model.good_for])
     console.table(rows, header=["--model", "download", "good for"])
-    console.say("Any open_clip model with its own ViT tower works by its name (--all lists what open_clip knows), as")
-    console.say("do hf-hub:org/name and local-dir:folder. Downloads are made once, by the first use.")
+    console.say("Any open_clip model with open_clip's own ViT tower works by its name (--all")
+    console.say("lists what open_clip knows), and so do hf-hub:org/name and local-dir:folder.")
+    console.say("The first use downloads the weights, once.")
     return 0
 
 

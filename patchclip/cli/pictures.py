@@ -90,9 +90,10 @@ class Pictures:
             if not file.is_file():
                 continue
             with Image.open(file) as picture:
-                picture.thumbnail((_SHEET_SIDE, _SHEET_SIDE))
-                self._count += 1
-                self._best.append((row["score"], -self._count, picture, _row_title(row)))
+                small = picture.convert("RGB")
+            small.thumbnail((_SHEET_SIDE, _SHEET_SIDE))
+            self._count += 1
+            self._best.append((row["score"], -self._count, small, _row_title(row)))
         self._best = heapq.nlargest(_SHEET_COUNT, self._best)
         heapq.heapify(self._best)
 

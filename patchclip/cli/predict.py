@@ -146,7 +146,7 @@ class _Session:
             self._end(status, code)
         if status == "interrupted":
             self.console.error("interrupted; what was done is kept" if self.folder else "interrupted")
-        print_summary(self.console, self.args, self.tally, self.detector, self.folder)
+        print_summary(self.console, self.args, self.tally, self.detector, self.folder, interrupted=code == INTERRUPTED)
         return code
 
     def _predict_all(self) -> None:

@@ -22,6 +22,7 @@ from .inputs import find_inputs
 from .reporting import DONE, SOME_FAILED
 from .rows import SCHEMA, Row, to_json
 from .run_folder import CONTACT_SHEET, FINISHED, NORMALS_FILE, RANK, RunFolder, write_csv
+from .summary import quoted_inputs
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -131,7 +132,7 @@ def _sum_up(console: Console, args: Namespace, ranking: Ranking, images_per_s: f
         console.say(f"suggested cut: {found} (confidence {cut.confidence:.0%}); look at the images around it")
     if args.out is not None:
         console.say(f"results in {args.out}: ranking.csv, ranking.jsonl, overlays/, contact_sheet.png")
-    inputs = " ".join(map(shlex.quote, args.inputs))
+    inputs = quoted_inputs(args.inputs)
     console.say(f"next: patchclip fit {inputs} --unlabelled 0.2 -o detector.safetensors   (or fit on images you know)")
 
 

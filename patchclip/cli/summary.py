@@ -6,6 +6,7 @@ import heapq
 import shlex
 from argparse import Namespace
 from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .console import Console
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from ..detector import Detector
 
 _SHOWN = 5
+
+#: A suggested command repeats so many inputs.
+_MOST_INPUTS = 2
 
 _SOURCES = {
     "model": "the embedded model's own, from synthetic images",
@@ -62,12 +66,19 @@ class Tally:
 
 
 def print_summary(
-    console: Console, args: Namespace, tally: Tally, detector: Detector, folder: RunFolder | None
+    console: Console,
+    args: Namespace,
+    tally: Tally,
+    detector: Detector,
+    folder: RunFolder | None,
+    *,
+    interrupted: bool = False,
 ) -> None:
     """On standard error, unless quiet."""
     if folder is not None and not args.json:
-        console.say("Highest scores:")
-        for row in tally.highest():
+        if highest := tally.highest():
+            console.say("Highest scores:")
+        for row in highest:
             console.say(f"  {to_line(row)}")
         console.say()
     counts = [f"{tally.counts[verdict]} {verdict}" for verdict in VERDICTS if tally.counts[verdict]]
@@ -79,7 +90,9 @@ def print_summary(
         overlays = ", overlays/" if tally.counts[ANOMALOUS] else ""
         more = "".join(f", {name}/" for name in ("heatmaps", "masks") if getattr(args, name))
         console.say(f"results in {folder.path}: {parts}{overlays}{more}")
-    if tally.counts.total() > tally.counts[UNREADABLE]:
+    if interrupted and folder is not None:
+        console.say("next: the same command with --resume goes on")
+    elif tally.counts.total() > tally.counts[UNREADABLE]:
         console.say(f"next: {_next_command(args, detector, folder)}")
 
 
@@ -108,6 +121,13 @@ def needs_calibration(detector: Detector) -> bool:
     return detector.threshold_source != "user" and count_normals(detector) < needed
 
 
+def quoted_inputs(given: Sequence[str]) -> str:
+    """For a command that is suggested: as they were given, where they are few."""
+    if len(given) > _MOST_INPUTS:
+        return "INPUTS"
+    return " ".join(map(shlex.quote, given))
+
+
 def calibrate_command(path: str) -> str:
     """With a folder that the user has to name."""
     return f"patchclip calibrate more_good/ --detector {shlex.quote(path)}"
@@ -119,14 +139,14 @@ def export_command(path: str) -> str:
 
 
 def _next_command(args: Namespace, detector: Detector, folder: RunFolder | None) -> str:
-    inputs = " ".join(map(shlex.quote, args.inputs))
+    inputs = quoted_inputs(args.inputs)
     if detector.memory_ is None:
         return f"patchclip predict {inputs} --normals good/ --out run   (a few normal images find far more)"
     path = args.detector
     if folder is not None:
         path = str(folder.path / DETECTOR_FILE)
     if path is None:
-        normals = " ".join(map(shlex.quote, args.normals))
+        normals = quoted_inputs(args.normals)
         return f"patchclip fit {normals} -o detector.safetensors   (keeps what was learnt)"
     if needs_calibration(detector):
         return f"{calibrate_command(path)}   (further normal images make the threshold surer)"

@@ -39,7 +39,8 @@ def evaluate(data: Path) -> None:
     [category] = read_dataset(data)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # few images: the threshold is an extrapolation
-        detector = Detector().fit(category.references, progress=False)
+        classes = {str(name): paths for name, paths in category.references.items()}
+        detector = Detector().fit(classes, progress=False)
     results = list(detector.predict_batch([sample.path for sample in category.test], progress=False))
     labels = np.array([sample.label for sample in category.test])
     scores = np.array([result.score for result in results])

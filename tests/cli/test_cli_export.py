@@ -10,14 +10,28 @@ import numpy as np
 import pytest
 from command_line import Command
 
+from patchclip import Detector
 from patchclip.cli import verify
 
 
 @pytest.fixture
 def detector(command: Command, good: Path, local_model: str) -> str:
     """Fitted with three images of 96 x 128."""
-    command("fit", "good", "--model", local_model, "--precision", "fp32", "-q")
+    command("fit", "good", "--model", local_model, "--precision", "fp32", "--threshold", "0.5", "-q")
     return "detector.safetensors"
+
+
+def what_differs_is_named(command: Command, photos: Path) -> None:
+    """As after a wrong export: the file sees black images."""
+    (photos / "torn.png").write_bytes(b"torn")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(verify, "resize", lambda image, size_hw, *_, **__: np.zeros((*size_hw, 3), np.uint8))
+        patch.setattr(Detector, "export", lambda *_, **__: None)  # the file is there already
+        done = command("export", "detector.safetensors", "--verify", "photos")
+    assert done.exit_code == 3
+    differ = r"verdicts that differ            [123] of 3\n  photos/\S+: detector 0\.\d+, file 0\.\d+"
+    assert re.search(differ, done.stdout)
+    assert "unreadable: photos/torn.png is no image" in done.stdout
 
 
 def test_the_file_is_compared_with_the_detector(command: Command, detector: str, photos: Path) -> None:
@@ -29,26 +43,11 @@ def test_the_file_is_compared_with_the_detector(command: Command, detector: str,
     assert lines[3] == "verdicts that differ            0 of 6"
     for line in lines[1:3]:
         assert float(re.search(r"\d\.\d+$", line)[0]) < 0.01
+    what_differs_is_named(command, photos)
     facts = json.loads(command("info", "detector.onnx", "--json").stdout)
     assert facts["kind"] == "exported"
     assert facts["opset"] == 17
     assert facts["heatmap_hw"] == [96, 128]
-
-
-def test_what_differs_is_named(
-    command: Command, detector: str, local_model: str, photos: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As a wrong exporter would: images that the file sees are black."""
-    (photos / "torn.png").write_bytes(b"torn")
-    monkeypatch.setattr(verify, "resize", lambda image, size_hw, *_, **__: np.zeros((*size_hw, 3), np.uint8))
-    command("fit", "good", "--model", local_model, "--threshold", "0.5", "-q")
-    done = command("export", detector, "-o", "o.onnx", "--size", "64x64", "--verify", "photos")
-    assert done.exit_code == 3
-    assert "3 of another size than the file's heatmap: their scores alone are compared" in done.stdout
-    assert re.search(
-        r"verdicts that differ            [123] of 3\n  photos/\S+: detector 0\.\d+, file 0\.\d+", done.stdout
-    )
-    assert "unreadable: photos/torn.png is no image" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -135,17 +135,22 @@ def test_an_interrupt_keeps_what_was_done(
     assert len(Path("run/results.jsonl").read_text().splitlines()) == 3
 
 
-@pytest.mark.skipif(os.name == "nt", reason="signals of Unix")
-def test_a_list_by_a_pipe_and_a_reader_that_goes_away(photos: Path, detector_file: Path) -> None:
-    paths = f"{photos / 'a.png'}\n" * 2 + f"{photos / 'absent.png'}\n{photos / 'sub' / 'b.png'}\n"
-    line = [sys.executable, "-m", "patchclip", "predict", "-", "--detector", str(detector_file), "-q"]
-    done = subprocess.run(line, input=paths, capture_output=True, text=True, cwd=photos)
-    assert done.returncode == 3, done.stderr
+def test_a_list_on_standard_input(command: Command, photos: Path, detector_file: Path) -> None:
+    listed = b"photos/a.png\nphotos/a.png\nphotos/absent.png\nphotos/sub/b.png\n"
+    done = command("predict", "-", "--detector", detector_file, "-q", stdin=listed)
+    assert done.exit_code == 3, done.stderr
     assert [row.split()[0] for row in done.stdout.splitlines()] == ["normal", "unreadable", "normal"]
     assert "absent.png does not exist" in done.stdout
-    shell = shlex.join([*line[:4], str(photos), *line[5:]])
-    piped = f"{shell} | head -n 1; exit ${{PIPESTATUS[0]}}"
-    code = subprocess.run(["bash", "-c", piped], capture_output=True, text=True)
-    assert code.stderr == ""
-    assert code.returncode in (0, 141)  # 0 where all was written before
-    assert len(code.stdout.splitlines()) == 1
+    empty = command("predict", "-", stdin=b"\n")
+    assert empty.exit_code == 2
+    assert empty.stderr == "error: INPUTS: no image in -\n"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes of Unix")
+def test_a_reader_that_goes_away(photos: Path, detector_file: Path) -> None:
+    line = [sys.executable, "-m", "patchclip", "predict", str(photos), "--detector", str(detector_file), "-q"]
+    piped = f"{shlex.join(line)} | head -n 1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", piped], capture_output=True, text=True)
+    assert done.stderr == ""
+    assert done.returncode in (0, 141)  # 0 where all was written before
+    assert len(done.stdout.splitlines()) == 1

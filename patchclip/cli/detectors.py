@@ -57,7 +57,7 @@ def new_detector(console: Console, args: Namespace) -> Detector:
         value = getattr(args, parameter, None)
         if value is None or value is False:
             continue
-        options[keyword] = split_names(value) if parameter in _LISTS else value
+        options[keyword] = split_names(value, f"--{parameter}") if parameter in _LISTS else value
     download = describe_download(options.get("model", "tiny"), options.get("pretrained"))
     if download:
         console.note(download)
@@ -125,6 +125,9 @@ def tell_skipped(console: Console, skipped: list[str], problems: list[str]) -> N
         console.note(problem)
 
 
-def split_names(text: str) -> tuple[str, ...]:
+def split_names(text: str, option: str) -> tuple[str, ...]:
     """ "crack, hole" -> ("crack", "hole")."""
-    return tuple(name.strip() for name in text.split(",") if name.strip())
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not names:
+        raise click.UsageError(f"{option}: expected names with commas between, such as crack,hole")
+    return names

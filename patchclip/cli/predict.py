@@ -59,6 +59,8 @@ def run(console: Console, args: Namespace) -> int:
     if args.out is not None:
         settings = {name: _plain(getattr(args, name)) for name in _SETTINGS}
         folder = RunFolder(args.out, PREDICT, settings, resume=args.resume, overwrite=args.overwrite)
+        if folder.has_replaced:
+            console.note(f"the results of an earlier run in {args.out} are replaced")
     detector = _get_detector(console, args, normals, folder)
     session = _Session(console, args, inputs, detector, folder)
     return session.run()

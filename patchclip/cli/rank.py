@@ -46,6 +46,8 @@ def run(console: Console, args: Namespace) -> int:
     folder = None
     if args.out is not None:
         folder = RunFolder(args.out, RANK, {"inputs": list(args.inputs)}, resume=False, overwrite=args.overwrite)
+        if folder.has_replaced:
+            console.note(f"the results of an earlier run in {args.out} are replaced")
     detector = load_detector(console, args, args.detector) if args.detector else new_detector(console, args)
     begun = time.perf_counter()
     ranking = detector.rank(inputs.images, progress=console.shows_progress)

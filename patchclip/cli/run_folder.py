@@ -43,6 +43,7 @@ class RunFolder:
 
     Attributes:
         rows: of the run that is resumed; empty else.
+        has_replaced: whether the results of a finished run were removed.
 
     Raises:
         click.UsageError: other content without `overwrite`, or a run that cannot be resumed.
@@ -53,6 +54,7 @@ class RunFolder:
         self.path = Path(path)
         self.jsonl, self.csv = (self.path / name for name in TABLES[kind])
         self.rows: list[Row] = []
+        self.has_replaced = False
         self._run = {
             "schema": 1,
             "program": "patchclip",
@@ -90,6 +92,7 @@ class RunFolder:
             )
         else:
             self._remove_earlier(rows)
+            self.has_replaced = bool(rows)
 
     def _check_settings(self, earlier: Mapping[str, Any]) -> None:
         current = json.loads(json.dumps(self._run["settings"]))

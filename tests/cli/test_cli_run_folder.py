@@ -62,6 +62,7 @@ def test_a_finished_run_is_replaced(command: Command, photos: Path, detector_fil
     assert len(list(Path("run/overlays").rglob("*.png"))) == 3
     done = command("predict", "photos/sub", "--detector", detector_file, "--out", "run")
     assert done.exit_code == 0
+    assert "note: the results of an earlier run in run are replaced" in done.stderr
     assert [row["image"] for row in rows_of()] == ["photos/sub/b.png", "photos/sub/hole.png"]
     assert [path.name for path in Path("run/overlays").rglob("*.png")] == ["hole.png.png"]
 

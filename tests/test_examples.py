@@ -95,7 +95,7 @@ def test_an_example_prints_what_its_docstring_shows(script: str, tmp_path: Path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_examples_write_where_they_are_told(tmp_path: Path) -> None:
+def test_overlays_of_a_ranking(tmp_path: Path) -> None:
     done = run_example(IMAGES, "--show", 2, "--overlays", "o", cwd=tmp_path, script="rank_folder.py")
     assert done.code == 0, done.err
     assert sorted(path.name for path in (tmp_path / "o").iterdir()) == ["0001.png", "0002.png"]

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from command_line import Command
 from PIL import Image
 
 from patchclip import Detector
 from patchclip.cli.app import app
+
+from .command_line import Command
 
 
 @pytest.fixture

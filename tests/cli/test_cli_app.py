@@ -7,10 +7,11 @@ import sys
 import time
 
 import pytest
-from command_line import Command
 
 import patchclip
 from patchclip.cli.app import COMMANDS
+
+from .command_line import Command
 
 HEAVY = ("torch", "numpy", "PIL", "cv2", "rich", "tqdm", "open_clip")
 

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import Command, write_video
 from PIL import Image
 
 from patchclip.cli.app import app
+
+from .command_line import Command, write_video
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs" / "command.md"

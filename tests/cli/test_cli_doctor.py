@@ -7,12 +7,13 @@ import warnings
 from pathlib import Path
 
 import pytest
-from command_line import Command
 from PIL import Image
 
 import patchclip
 from patchclip.cli import doctor, sizes
 from patchclip.cli.console import Console
+
+from .command_line import Command
 
 ASSETS = Path(patchclip.__file__).parent / "assets" / "demo"
 

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import Command
 
 from patchclip import Detector
 from patchclip.cli import verify
+
+from .command_line import Command
 
 
 @pytest.fixture

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import Command
 from PIL import Image
 
 from patchclip import Detector
+
+from .command_line import Command
 
 
 def test_fit_writes_the_detector_of_the_library(command: Command, good: Path, local_model: str) -> None:

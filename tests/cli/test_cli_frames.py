@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import Command, write_video
 
 from patchclip.cli import frames
+
+from .command_line import Command, write_video
 
 DEFECTIVE = (4, 5, 9)
 

@@ -7,10 +7,11 @@ import os
 from pathlib import Path
 
 import numpy as np
-from command_line import Command
 from PIL import Image
 
 from patchclip import Detector
+
+from .command_line import Command
 
 LATIN_1 = os.fsdecode(b"m_pr\xfcfung.png")
 LONG = "x" * 245 + ".png"  # its overlay's name is longer than 255 bytes

@@ -10,10 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from command_line import Command
 
 from patchclip import Detector
 from patchclip.cli import predict
+
+from .command_line import Command
 
 
 def test_lines_are_data_and_the_rest_is_said_beside(command: Command, photos: Path, detector_file: Path) -> None:

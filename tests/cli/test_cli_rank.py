@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import Command
 from PIL import Image
+
+from .command_line import Command
 
 
 @pytest.fixture

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from command_line import Command
 
 from patchclip import ImageError
 from patchclip.cli.frames import Item
 from patchclip.cli.inputs import Source
 from patchclip.cli.rows import COLUMNS, make_row, to_cells, to_json, to_line
+
+from .command_line import Command
 
 DOCS = Path(__file__).parents[2] / "docs" / "command.md"
 

@@ -7,8 +7,9 @@ import json
 from pathlib import Path
 
 import pytest
-from command_line import Command
 from PIL import Image
+
+from .command_line import Command
 
 
 def rows_of(folder: str = "run") -> list[dict[str, object]]:

@@ -23,7 +23,7 @@ KNOWN_SCORE = 0.9095
 _SCORE_TOLERANCE = 0.02
 
 #: Extra -> its packages, as they are imported.
-_EXTRAS = {
+EXTRAS = {
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
     "openvino": ("openvino",),
     "faiss": ("faiss",),
@@ -65,7 +65,7 @@ def _checks() -> Iterator[Check]:
     yield Check("machine", OK, f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores")
     yield _check_torchvision()
     yield from _check_device()
-    for extra, modules in _EXTRAS.items():
+    for extra, modules in EXTRAS.items():
         yield _check_extra(extra, modules)
     yield _check_score()
 

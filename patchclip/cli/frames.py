@@ -58,7 +58,7 @@ def each_item(
 def _frames(
     source: Source, every: int, most_frames: int | None, is_done: Callable[[Item], bool]
 ) -> Iterator[tuple[Item, ImageLike]]:
-    capture = _open(source)
+    capture = open_capture(source)
     try:
         if not capture.isOpened():
             yield Item(source), _broken(f"{source.name} cannot be opened as a video: check the address, or convert it")
@@ -99,7 +99,8 @@ def _cv2() -> Any:
     return cv2
 
 
-def _open(source: Source) -> Any:
+def open_capture(source: Source) -> Any:
+    """OpenCV's capture of a file, a camera or an address; it may not be opened."""
     address: str | int = int(source.path) if source.path.isdecimal() and source.kind == STREAM else source.path
     return _cv2().VideoCapture(address)
 

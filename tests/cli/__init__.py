@@ -1,1 +1,1 @@
-"""Tests of the command."""
+"""A package, so that its conftest.py is not taken for that of tests/."""

@@ -44,7 +44,7 @@ def test_doctor_finds_everything_well(command: Command) -> None:
 
 def test_doctor_names_faults_and_what_is_not_installed(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "KNOWN_SCORE", 0.5)
-    monkeypatch.setitem(doctor._EXTRAS, "onnx", ("onnx", "no_such_module"))
+    monkeypatch.setitem(doctor.EXTRAS, "onnx", ("onnx", "no_such_module"))
     done = command("doctor", "--json")
     assert done.exit_code == 2
     checks = {check["name"]: check for check in map(json.loads, done.stdout.splitlines())}

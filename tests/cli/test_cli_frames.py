@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -76,8 +77,7 @@ def test_a_camera_is_looked_at_frame_by_frame(
     command: Command, clip: Path, detector_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A camera that ends has broken; one with --frames has not."""
-    real = frames._cv2().VideoCapture
-    monkeypatch.setattr(frames, "_open", lambda source: real(str(clip)))
+    monkeypatch.setattr(frames, "open_capture", lambda source: cv2.VideoCapture(str(clip)))
     done = command("predict", "0", "--detector", detector_file, "--json", "--out", "run")
     assert done.exit_code == 3
     rows = rows_of(done.stdout)

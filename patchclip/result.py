@@ -71,6 +71,11 @@ class Result:
         return self.score > self.threshold
 
     @property
+    def mask(self) -> np.ndarray:
+        """(H, W) bool: pixels above the level of regions, in small pieces too; none in a normal image."""
+        return (self.heatmap > self._region_level) & self.is_anomalous
+
+    @property
     def defect(self) -> str | None:
         """Name of the strongest region that has one; None for a normal image and where no name is clearly likeliest."""
         for region in self.regions:

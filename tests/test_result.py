@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 
 import numpy as np
@@ -46,6 +47,18 @@ def test_to_dict_and_overlay(local_model: str, detector: Detector, normals: list
     large = np.repeat(np.repeat(normals[0], 3, 0), 3, 1)
     plain = np.asarray(detector.predict(large).overlay()).astype(int)
     assert np.abs(plain - large).max() <= 2  # a normal image stays as it is
+
+
+def test_masks_hold_the_regions(fitted: Detector, defective: tuple[np.ndarray, np.ndarray]) -> None:
+    result = fitted.predict(defective[0])
+    assert result.is_anomalous
+    assert result.mask.dtype == bool
+    np.testing.assert_array_equal(result.mask, result.heatmap > result.threshold)
+    left, top, right, bottom = result.regions[0].box_xyxy
+    assert result.mask[top:bottom, left:right].sum() >= result.regions[0].area_px
+    high = copy.copy(fitted)
+    high.threshold = 1.0
+    assert not high.predict(defective[0]).mask.any()
 
 
 @pytest.mark.parametrize("shape", [(1, 5000, 3), (5000, 1, 3), (1, 1, 3)])

@@ -70,7 +70,7 @@ def subfolders(path: Path) -> list[Path]:
     """The folders in a folder, sorted, without those of the system; none where there is no folder."""
     if not path.is_dir():
         return []
-    return sorted(child for child in path.iterdir() if not _is_system_folder(child.name) and child.is_dir())
+    return sorted(child for child in path.iterdir() if not is_system_folder(child.name) and child.is_dir())
 
 
 def find_folder(path: Path, *names: str) -> Path | None:
@@ -86,11 +86,13 @@ def find_folder(path: Path, *names: str) -> Path | None:
     return None
 
 
-def _is_system_folder(name: str) -> bool:
+def is_system_folder(name: str) -> bool:
+    """Whether it is a folder of the system, the network drive or a program, or hidden."""
     return name.startswith((".", "@")) or name.lower() in _SYSTEM_FOLDERS
 
 
-def _is_system_file(name: str) -> bool:
+def is_system_file(name: str) -> bool:
+    """Whether it is a file of the system, or hidden."""
     return name.startswith(".") or name.lower() in _SYSTEM_FILES
 
 
@@ -109,7 +111,7 @@ def images_in(folder: Path) -> list[Path]:
     others = []
     for path in sorted(folder.iterdir()):
         is_folder = path.is_dir()
-        if _is_system_folder(path.name) if is_folder else _is_system_file(path.name):
+        if is_system_folder(path.name) if is_folder else is_system_file(path.name):
             continue
         if path.suffix.lower() in IMAGE_SUFFIXES and not is_folder:
             images.append(path)
@@ -132,7 +134,7 @@ def direct_images(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     files = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
-    return sorted(path for path in files if not _is_system_file(path.name) and path.is_file())
+    return sorted(path for path in files if not is_system_file(path.name) and path.is_file())
 
 
 def list_files(folder: Path, *, known: Sequence[str] = ()) -> tuple[list[Path], list[str]]:
@@ -165,14 +167,14 @@ def _walk(folder: Path) -> tuple[list[Path], list[str]]:
         problems.append(f"{error.filename}: left out, it cannot be read ({error.strerror})")
 
     for parent, folders, names in os.walk(folder, onerror=name_error):
-        folders[:] = [name for name in folders if not _is_system_folder(name)]
+        folders[:] = [name for name in folders if not is_system_folder(name)]
         for name in folders:
             linked = Path(parent, name)
             if linked.is_symlink():
                 problems.append(f"{linked}: a link to a folder, left out")
         for name in names:
             file = Path(parent, name)
-            if _is_system_file(name):
+            if is_system_file(name):
                 continue
             if file.is_file():
                 files.append(file)

@@ -98,7 +98,7 @@ COMMAND = Command(
                 metavar="NAME",
                 help="dense or winclip.  [default: dense]",
             ),
-            click.Option(["--cues"], metavar="A,B,...", help="Of text, tokens, texture, imagenet."),
+            click.Option(["--cues"], metavar="A,B,...", help="Of text, tokens, texture, imagenet, imagenet_fine."),
             detectors.IMAGE_SIZE,
             click.Option(["--tile"], type=int, metavar="PX", help="Cut larger images into tiles of that side."),
             click.Option(["--coreset"], type=float, metavar="SHARE", help="Of the bank to keep.  [default: 1]"),

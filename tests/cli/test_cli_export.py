@@ -11,6 +11,7 @@ import pytest
 
 from patchclip import Detector
 from patchclip.cli import verify
+from patchclip.encoders.loading import DEFAULT_MODEL
 
 from .command_line import Command
 
@@ -71,7 +72,7 @@ def test_errors_are_one_line(command: Command, detector_file: Path, arguments: l
 def test_info_of_a_detector(command: Command, detector_file: Path) -> None:
     facts = json.loads(command("info", detector_file, "--json").stdout)
     assert facts["kind"] == "detector"
-    assert facts["model"] == "tiny"
+    assert facts["model"] == DEFAULT_MODEL
     assert facts["images"] == facts["normal_images"] == 3
     assert facts["image_hw"] == [96, 128]
     assert facts["vectors"]["tokens"] > 0

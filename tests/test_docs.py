@@ -157,7 +157,7 @@ def test_blocks_run_as_printed(page: Path, folder: Path, exported: dict[tuple[st
             assert_alike(block.text.rstrip("\n"), printed.rstrip("\n"))
             printed = None
         else:
-            assert block.language == "json" or (page.name == "design.md" and not block.language), block
+            assert block.language in ("json", "diagram"), block
 
 
 def test_few_blocks_are_not_run() -> None:

@@ -72,7 +72,7 @@ def load_detector(console: Console, args: Namespace, path: str) -> Detector:
         value = getattr(args, parameter, None)
         if value not in (None, False) and parameter not in _FOR_LOADED:
             option = f"--{parameter.replace('_', '-')}"
-            raise click.UsageError(f"{option}: the detector of {path} has its own, fit another for that")
+            raise click.UsageError(f"{option}: the detector of {path} has this fixed: fit another to change it")
     check_exists(path, "--detector")
     from ..detector import Detector
 
@@ -129,5 +129,5 @@ def split_names(text: str, option: str) -> tuple[str, ...]:
     """ "crack, hole" -> ("crack", "hole")."""
     names = tuple(name.strip() for name in text.split(",") if name.strip())
     if not names:
-        raise click.UsageError(f"{option}: expected names with commas between, such as crack,hole")
+        raise click.UsageError(f"{option}: expected names separated by commas, such as crack,hole")
     return names

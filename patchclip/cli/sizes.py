@@ -21,7 +21,7 @@ class KnownModel:
 
 
 KNOWN_MODELS = (
-    KnownModel("tiny-7", None, "The default: surfaces, parts in a fixed place; few-shot. Fast on any CPU."),
+    KnownModel("tiny-7", None, "The default: surfaces, parts in a fixed position; few-shot. Fast on any CPU."),
     KnownModel("tiny", None, "The earlier default, for detector files made with it."),
     KnownModel("ViT-B-32", 605, "The quickest CLIP, coarse heatmaps (32 px patches)."),
     KnownModel("ViT-B-16", 598, "Objects, zero-shot and few-shot; finer heatmaps."),

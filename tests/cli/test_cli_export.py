@@ -39,7 +39,7 @@ def what_differs_is_named(command: Command, photos: Path) -> None:
 def test_the_file_is_compared_with_the_detector(command: Command, detector: str, photos: Path) -> None:
     done = command("export", detector, "--verify", "photos", "--verify", "good")
     assert done.exit_code == 0, done.output
-    assert done.stderr.splitlines()[-1].startswith("written detector.onnx, ")
+    assert done.stderr.splitlines()[-1].startswith("wrote detector.onnx, ")
     lines = done.stdout.splitlines()
     assert lines[0].startswith("compared on 6 images, threshold 0.")
     assert lines[3] == "verdicts that differ            0 of 6"

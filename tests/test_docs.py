@@ -22,7 +22,7 @@ import pytest
 from cli.command_line import write_video
 from click.testing import CliRunner
 from PIL import Image
-from test_examples import assert_alike
+from printed import assert_alike
 
 from patchclip.cli.app import app
 from patchclip.synthetic import Surface

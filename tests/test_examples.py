@@ -6,7 +6,6 @@ import ast
 import contextlib
 import io
 import os
-import re
 import runpy
 import shutil
 import subprocess
@@ -17,6 +16,7 @@ from typing import NamedTuple
 
 import pytest
 from PIL import Image
+from printed import assert_alike
 
 ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "examples" / "images"
@@ -110,14 +110,6 @@ def test_a_console_that_cannot_show_a_name(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert rb"m_pr\udcfcfung_overlay.png" in done.stdout
     assert (tmp_path / os.fsdecode(b"m_pr\xfcfung_overlay.png")).is_file()
-
-
-def assert_alike(shown: str, found: str) -> None:
-    """The same text, with numbers that are near."""
-    number = re.compile(r"\d+(?:\.\d+)?")
-    assert number.sub("#", found) == number.sub("#", shown)
-    for one, other in zip(number.findall(shown), number.findall(found), strict=True):
-        assert float(other) == pytest.approx(float(one), rel=0.1, abs=0.01 if "." in one else 6)
 
 
 @pytest.mark.parametrize(

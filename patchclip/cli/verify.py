@@ -41,7 +41,7 @@ class Comparison:
 
 
 def compare(detector: Detector, path: Path, images: Sequence[str], console: Console) -> Comparison:
-    """Run both on each image: the file by onnxruntime, on images that are resized as the README's program does."""
+    """Run both on each image: the file by onnxruntime, on images resized as by the program in docs/deployment.md."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])

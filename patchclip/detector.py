@@ -364,7 +364,7 @@ class Detector(DetectorState):
         export.export_onnx(path, extractor, fitted, self._threshold, image_hw=image_hw, int8_images=int8_images)
         if verify is None:
             return None
-        return verification.verify(self, path, verify)
+        return verification.verify(self.predict, path, verify, threads=torch.get_num_threads())
 
     def __repr__(self) -> str:
         state = f"fitted, {len(self._fitted.memory)} vectors" if self._fitted else "zero-shot"

@@ -6,9 +6,8 @@ import os
 import statistics
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,9 +15,6 @@ from .errors import ImageError
 from .images.load import ImageLike, describe, load_image, require_several
 from .result import Result
 from .runtime import load
-
-if TYPE_CHECKING:
-    from .detector import Detector
 
 #: Scores may differ by so much, and verdicts where the detector's score is no further from the threshold.
 MARGIN = 1e-3
@@ -65,21 +61,25 @@ class Verification:
             self.flipped.append(f"{name}: detector {expected.score:.4f}, file {found.score:.4f}")
 
 
-def verify(detector: Detector, path: str | os.PathLike[str], images: Sequence[ImageLike]) -> Verification:
-    """Run both on each image, one after the other, with torch's number of threads.
+def verify(
+    predict: Callable[[ImageLike], Result], path: str | os.PathLike[str], images: Sequence[ImageLike], *, threads: int
+) -> Verification:
+    """Run both on each image, one after the other.
+
+    Args:
+        predict: of the detector that the file at `path` was exported from.
+        threads: of the file's graph.
 
     Raises:
         ValueError: one image in place of several.
         MissingDependencyError: without onnxruntime.
     """
-    import torch
-
     require_several(images)
-    exported = load(path, threads=torch.get_num_threads())
-    verification = Verification(threshold=detector.threshold)
+    exported = load(path, threads=threads)
+    verification = Verification(threshold=exported.threshold)
     for name, image in _readable(images, verification):
         begun = time.perf_counter()
-        expected = detector.predict(image)
+        expected = predict(image)
         between = time.perf_counter()
         try:
             found = exported.predict(image)

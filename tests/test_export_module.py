@@ -62,7 +62,7 @@ def test_the_module_is_the_detector(
         detector.export("detector.onnx", image_hw=(96, 128))
     small = prepared_pixels(detector, normals[3:])
     assert traced["size_hw"] == small[0].shape[:2]
-    assert traced["names"] == ["heatmap", "score"]
+    assert traced["names"] == ["heatmap", "score", "fine_map", "dense"]
     assert_agree(detector, run_module(traced["module"], small), normals[3:])
 
 
@@ -73,7 +73,7 @@ def test_the_module_of_several_classes(local_model: str, normals: list[np.ndarra
     detector.fit({"light": normals[:2], "dark": dark[:3], "red": [dark[0] // 2 + np.array([90, 0, 0], np.uint8)]})
     with pytest.raises(Stopped):
         detector.export("detector.onnx")
-    assert traced["names"] == ["heatmap", "score", "class_index"]
+    assert traced["names"] == ["heatmap", "score", "class_index", "fine_map", "dense"]
     images = [normals[4], dark[4], normals[5], dark[5], dark[5] // 2 + np.array([90, 0, 0], np.uint8)]
     outputs = run_module(traced["module"], prepared_pixels(detector, images))
     assert_agree(detector, outputs, images)

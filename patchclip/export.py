@@ -249,7 +249,7 @@ def _check_bank_size(extractor: FeatureExtractor, fitted: Fitted | None, input_h
                 raise ValueError(
                     f"the bank {name} has {len(bank)} vectors, and the distances of one image to them would take "
                     f"{needed / 2**30:.1f} GiB where an exported file may take {MAX_DISTANCE_BYTES / 2**30:.1f}: fit "
-                    f"with coreset={math.floor(1000 * share) / 1000:g} or less, or export nothing and use predict"
+                    f"with coreset={math.floor(1000 * share) / 1000:g} or less"
                 )
 
 

@@ -176,7 +176,7 @@ def read_entries(path: str | os.PathLike[str], text: str | None) -> dict[str, An
         version = entries["format_version"]
     except (LookupError, RecursionError, TypeError, ValueError) as error:
         raise FileFormatError(f"{path} has damaged metadata ({error!r}): export the detector again") from error
-    if version == 1:
+    if type(version) is int and version == 1:
         raise FileFormatError(
             f"{path} was exported by an earlier patchclip, without regions: export the detector again"
         )

@@ -50,10 +50,8 @@ def test_the_same_rows_without_torch(command: Command, files: tuple[Path, Path],
     arguments = [sys.executable, "-c", PREDICT, "predict", "photos", "--json", "--detector", str(files[1])]
     done = subprocess.run(arguments, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    found, expected = (
-        rows_of(done.stdout),
-        rows_of(command("predict", "photos", "--json", "--detector", files[0]).stdout),
-    )
+    found = rows_of(done.stdout)
+    expected = rows_of(command("predict", "photos", "--json", "--detector", files[0]).stdout)
     assert len(found) == len(expected) == 4
     assert {row["verdict"] for row in found} >= {"anomalous"}
     for row, other in zip(found, expected, strict=True):
@@ -67,7 +65,8 @@ def test_the_same_rows_without_torch(command: Command, files: tuple[Path, Path],
 
 
 def test_a_folder_of_results_that_goes_on(command: Command, files: tuple[Path, Path], photos: Path) -> None:
-    done = command("predict", "photos", "--detector", files[1], "--threshold", "0.9", "--out", "run", "--heatmaps")
+    arguments = ["predict", "photos", "--detector", files[1], "--threshold", "0.9", "--out", "run", "--heatmaps"]
+    done = command(*arguments)
     assert done.exit_code == 0
     assert "contact_sheet.png, heatmaps/" in done.stderr
     assert "next: patchclip info " in done.stderr
@@ -77,9 +76,7 @@ def test_a_folder_of_results_that_goes_on(command: Command, files: tuple[Path, P
     lines = Path("run/results.jsonl").read_text().splitlines(keepends=True)
     assert not Path("run/detector.safetensors").exists()
     Path("run/results.jsonl").write_text("".join(lines[:2]))
-    again = command(
-        "predict", "photos", "--detector", files[1], "--threshold", "0.9", "--out", "run", "--heatmaps", "--resume"
-    )
+    again = command(*arguments, "--resume")
     assert "resumed: 2 rows are there already" in again.stderr
     assert Path("run/results.jsonl").read_text().splitlines(keepends=True) == lines
 
@@ -96,7 +93,7 @@ def test_a_folder_of_results_that_goes_on(command: Command, files: tuple[Path, P
 def test_errors_are_one_line(
     arguments: list[str], message: str, command: Command, files: tuple[Path, Path], photos: Path
 ) -> None:
-    done = command("predict", "photos", "--detector", files[1], *arguments)
+    done = command("predict", "photos", "--detector", files[1], "-q", *arguments)
     assert done.exit_code == 2
     assert done.stderr.count("\n") == 1
     assert re.search(message, done.stderr)
@@ -106,6 +103,6 @@ def test_files_that_are_none(command: Command, photos: Path) -> None:
     done = command("predict", "photos", "--detector", "absent.onnx")
     assert "absent.onnx does not exist: make it by `patchclip export`" in done.stderr
     Path("text.onnx").write_text("a text")
-    done = command("predict", "photos", "--detector", "text.onnx")
+    done = command("predict", "photos", "--detector", "text.onnx", "-q")
     assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
     assert "text.onnx cannot be read as ONNX" in done.stderr

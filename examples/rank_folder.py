@@ -2,12 +2,12 @@
 
 python examples/rank_folder.py
 
-      1  score 0.308  metal_scratch.jpg
-      2  score 0.293  fabric_hole.jpg
-      3  score 0.272  tile_crack.jpg
-      4  score 0.153  0.jpg
-      5  score 0.138  2.jpg
-    a cut is suggested: 3 images above 0.212
+      1  score 0.335  metal_scratch.jpg
+      2  score 0.309  fabric_hole.jpg
+      3  score 0.293  tile_crack.jpg
+      4  score 0.180  0.jpg
+      5  score 0.157  3.jpg
+    a cut is suggested: 3 images above 0.236
 """
 
 from __future__ import annotations

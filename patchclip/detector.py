@@ -42,8 +42,8 @@ class Detector(DetectorState):
             reads 30 tokens, which unusual words soon fill: a warning says so.
         defects: names to choose from, or a mapping of name -> wordings, as `DEFAULT_DEFECTS` is one.
         prompts: (normal, anomalous), two lists of complete sentences in place of the composed ones.
-        states: (normal, anomalous), two lists such as "flawless {}"; templates: such as "a photo of a {}."; both in
-            place of WinCLIP's.
+        states: (normal, anomalous), two lists such as "flawless {}", in place of WinCLIP's.
+        templates: such as "a photo of a {}.", in place of WinCLIP's.
         recipe: "dense" is one forward; "winclip" the paper's method, to the letter.
         cues: which of "text", "tokens", "texture", "imagenet" and "imagenet_fine" (`scoring.cues`) are used, all but
             the first once fitted. None is all of them for the embedded models, text and tokens for others.
@@ -57,11 +57,13 @@ class Detector(DetectorState):
         coreset: share of the bank to keep, in (0, 1].
         neighbours: "exact", or "faiss" for banks of a million vectors: 99.9 % of the nearest ones, many times faster
             (extra `faiss`; `load` builds its index again).
-        rotations: 1, 2, 4 or 8 turned copies of each normal image in the bank; flips: mirrored ones too.
+        rotations: 1, 2, 4 or 8 turned copies of each normal image in the bank.
+        flips: mirrored copies too.
         smoothing: sigma of the heatmap's Gaussian in tokens, up to 16; recipe "winclip" has none.
         max_false_positive_rate: share of normal images that may exceed the threshold of `fit`, between 0 and 1.
         precision: "fp32", "bf16", or "auto" by the processor's flags.
-        max_pixels: that a file may have; images in memory have no limit. device: "cpu", "cuda", ..., or "auto".
+        max_pixels: that a file may have; images in memory have no limit.
+        device: "cpu", "cuda", ..., or "auto".
 
     Raises:
         ModelNotFoundError: no such model, one that is not supported, or recipe "winclip" with a model without [CLS].

@@ -275,7 +275,8 @@ def area_up_to(x: np.ndarray, y: np.ndarray, limit: float) -> np.ndarray:
     """Area under curves that start at (0, 0), by trapezoids up to x = limit, divided by the limit.
 
     Args:
-        x, y: (rows, K), not falling.
+        x: (rows, K), not falling; y: the same shape.
+        limit: of x.
 
     Returns:
         (rows,); NaN where x or y is.

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -27,7 +27,8 @@ from .inference import check_finite
 from .progress import progress_bar
 from .ranked import RankedImage, Ranking, SuggestedCut
 from .recipes.features import Features
-from .scoring.cues import BANK_CUES, bank_cues
+from .scoring.bank import thin_out
+from .scoring.cues import TEXT, bank_cues, cue_names
 from .scoring.gap import find_gap
 from .scoring.heatmap import separate_heatmaps
 from .scoring.maps import fuse
@@ -92,8 +93,9 @@ class _References:
     def add(self, image: _Extracted) -> None:
         """One more."""
         self.positions[image.index] = len(self.positions)
+        bank_shares = {cue.name: cue.bank_share for cue in bank_cues(image.features.vectors)}
         for name, grid in image.features.vectors.items():
-            vectors = grid.flatten(0, 2)
+            vectors = thin_out(grid.flatten(0, 2), bank_shares.get(name, 1.0))
             self.vectors.setdefault(name, []).append(vectors)
             self.total_bytes += vectors.nbytes
 
@@ -106,9 +108,8 @@ def rank(extractor: FeatureExtractor, images: Iterable[ImageLike], *, progress: 
     """
     config = extractor.config
     sources = list_images(images, max_pixels=config.max_pixels)
-    ranked = [cue.name for cue in BANK_CUES if cue.ranking_gain is not None]
-    if not set(ranked) & set(config.cues):
-        raise ValueError(f"nothing to compare images by with cues={config.cues}: add some of {tuple(ranked)}")
+    if set(config.cues) == {TEXT}:
+        raise ValueError(f"nothing to compare images by with cues={config.cues}: add some of {cue_names()[1:]}")
     with torch.inference_mode():
         scored, errors = _score_all(extractor, sources, progress=progress)
     weights = _weigh(extractor, list(scored.values()))
@@ -180,17 +181,10 @@ def _extract_all(
             else:
                 raise image.error
         position += len(batch)
-        for rows, extracted in extractor.extract(usable, with_text=False, with_banks=True):
-            features = replace(extracted, vectors=_without_unranked(extracted.vectors))
+        for rows, features in extractor.extract(usable, with_text=False, with_banks=True):
             for position_in_group, row in enumerate(rows):
                 single = features.select(position_in_group)
                 yield _Extracted(indices[row], usable[row].image_hw, single)
-
-
-def _without_unranked(vectors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The vectors of the banks that have a part in rankings."""
-    unranked = {cue.name for cue in BANK_CUES if cue.ranking_gain is None}
-    return {name: grid for name, grid in vectors.items() if name not in unranked}
 
 
 def _score(extractor: FeatureExtractor, image: _Extracted, references: _References) -> _Scored:
@@ -212,7 +206,7 @@ def _weigh(extractor: FeatureExtractor, scored: Sequence[_Scored]) -> dict[str, 
     for cue in bank_cues(scored[0].maps):
         values = torch.cat([image.maps[cue.name].flatten() for image in scored])
         spread = max(float(values.std()), 1e-9)
-        raw[cue.name] = (cue.ranking_gain or 0.0) / math.sqrt(spread)
+        raw[cue.name] = cue.ranking_gain / math.sqrt(spread)
     if not extractor.recipe.WEIGHS_CUES:
         return dict.fromkeys(raw, 1 / len(raw))
     total = sum(raw.values())

@@ -1,4 +1,4 @@
-"""The examples as a user runs them, and the README's first lines."""
+"""The examples as a user runs them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import ast
 import contextlib
 import io
 import os
-import re
 import runpy
 import shutil
 import subprocess
@@ -17,6 +16,7 @@ from typing import NamedTuple
 
 import pytest
 from PIL import Image
+from printed import assert_alike
 
 ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "examples" / "images"
@@ -110,32 +110,6 @@ def test_a_console_that_cannot_show_a_name(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert rb"m_pr\udcfcfung_overlay.png" in done.stdout
     assert (tmp_path / os.fsdecode(b"m_pr\xfcfung_overlay.png")).is_file()
-
-
-def assert_alike(shown: str, found: str) -> None:
-    """The same text, with numbers that are near."""
-    number = re.compile(r"\d+(?:\.\d+)?")
-    assert number.sub("#", found) == number.sub("#", shown)
-    for one, other in zip(number.findall(shown), number.findall(found), strict=True):
-        assert float(other) == pytest.approx(float(one), rel=0.1, abs=0.01 if "." in one else 6)
-
-
-def test_the_readme_says_what_is_printed(
-    with_normals: tuple[Done, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In bfloat16 or float32: scores move by up to 0.01 from one to the other, and boxes by a few pixels."""
-    readme = (ROOT / "README.md").read_text()
-    shown = re.search(r"```\n(note .*?)```", readme, re.S)[1]
-    python_and_output = r"```python\n(from patchclip import Detector\n.*?)```\n\n```\n(.*?)```"
-    code, said_by_python = re.search(python_and_output, readme, re.S).groups()
-    monkeypatch.chdir(tmp_path)  # an overlay is saved
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        exec(code.replace('"examples/', f'"{ROOT}/examples/'), {})
-    assert [path.name for path in tmp_path.iterdir()] == ["overlay.png"]
-    assert_alike(shown, with_normals[0].out)
-    assert_alike(said_by_python, printed.getvalue())
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""README's code for a machine without torch: it scores photographs of every kind as `Detector.predict` does."""
+"""The documented code for a machine without torch: it scores photographs of every kind as `Detector.predict` does."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from PIL import Image
 
 from patchclip import Detector, ImageError
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-[BLOCK] = [block for block in re.findall(r"```python\n(.*?)```", README, re.S) if "InferenceSession" in block]
+PAGE = (Path(__file__).parents[1] / "docs" / "deployment.md").read_text(encoding="utf-8")
+[BLOCK] = [block for block in re.findall(r"```python\n(.*?)```", PAGE, re.S) if "InferenceSession" in block]
 
 #: What the machine need not have.
 NOT_NEEDED = ["cv2", "huggingface_hub", "open_clip", "safetensors", "scipy", "timm", "torch", "torchvision", "tqdm"]
@@ -151,7 +151,7 @@ def test_the_line_for_openvino(
     photo = tmp_path / "photo.png"
     Image.fromarray(defective[0]).save(photo)
     variables = run_block(photo)  # in the folder of the file from here on
-    [line] = re.findall(r"`(openvino\..*?)`", README)
+    [line] = re.findall(r"`(openvino\..*?)`", PAGE)
     exec(f"import openvino\nmodel = {line}", variables)
     outputs = variables["model"]({"image": variables["pixels"]})
     np.testing.assert_allclose(outputs["heatmap"], variables["heatmap"], atol=1e-3, rtol=0)

@@ -147,7 +147,7 @@ def test_a_failed_fit_changes_nothing(local_model: str, normals: list[np.ndarray
 @FEW
 def test_each_cue_finds_the_hole(normals: list[np.ndarray], defective: tuple[np.ndarray, np.ndarray]) -> None:
     image, mask = defective
-    for cues in (("tokens",), ("texture",), ("imagenet",), ("text", "tokens", "texture", "imagenet")):
+    for cues in (("tokens",), ("texture",), ("imagenet",), ("imagenet_fine",), None):
         detector = Detector(cues=cues, precision="fp32").fit(normals[:4])
         result = detector.predict(image)
         row, column = np.unravel_index(result.heatmap.argmax(), result.heatmap.shape)
@@ -158,8 +158,8 @@ def test_each_cue_finds_the_hole(normals: list[np.ndarray], defective: tuple[np.
 
 @FEW
 def test_weights_follow_the_spreads(local_model: str, normals: list[np.ndarray]) -> None:
-    """Against maps of each image from banks of the others: inverse spreads, times a gain of 2 and of 4."""
-    cues = ("text", "tokens", "texture", "imagenet")
+    """Against maps of each image from banks of the others: inverse spreads, times their gains."""
+    cues = ("text", "tokens", "texture", "imagenet", "imagenet_fine")
     detector = Detector(local_model, cues=cues, precision="fp32").fit(normals)
     assert tuple(detector.weights_) == cues
     assert sum(detector.weights_.values()) == pytest.approx(1)
@@ -172,11 +172,19 @@ def test_weights_follow_the_spreads(local_model: str, normals: list[np.ndarray])
         for cue, cue_map in inference.cue_maps(extractor, features, others)[0].items():
             maps[cue].append(cue_map)
     spreads = {cue: float(torch.stack(cue_maps).std()) for cue, cue_maps in maps.items()}
-    gains = {"text": 1, "tokens": 2, "texture": 1, "imagenet": 4}
+    gains = {"text": 1, "tokens": 2, "texture": 1, "imagenet": 4, "imagenet_fine": 3}
     raw = {cue: gain / spreads[cue] for cue, gain in gains.items()}
     raw["text"] = 1 / max(spreads["text"], 0.04)
     expected = {cue: weight / sum(raw.values()) for cue, weight in raw.items()}
     assert detector.weights_ == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_fine_bank_keeps_a_tenth_of_each_image(local_model: str, normals: list[np.ndarray]) -> None:
+    detector = fit_quietly(Detector(local_model, cues=("imagenet", "imagenet_fine")), [normals[0], *normals[:3]])
+    [banks] = detector.memory_.banks
+    per_image = len(banks["imagenet"]) // 4
+    assert len(banks["imagenet_fine"]) == 4 * round(0.1 * 4 * per_image)  # its grid is twice as fine
+    assert [normal.kind for normal in detector.normal_scores_] == ["copy", "copy", "image", "image"]
 
 
 # --- classes ----------------------------------------------------------------------------------------------------------

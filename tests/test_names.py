@@ -17,9 +17,9 @@ from patchclip.scoring.cues import cue_names
 # --- public names -----------------------------------------------------------------------------------------------------
 
 
-def test_all_is_what_the_readme_says() -> None:
-    readme = (PACKAGE.parent / "README.md").read_text()
-    listed = re.search(r"<!-- public names -->(.*?)<!-- end -->", readme, re.S)
+def test_all_is_what_the_reference_says() -> None:
+    reference = (PACKAGE.parent / "docs" / "api.md").read_text()
+    listed = re.search(r"<!-- public names -->(.*?)<!-- end -->", reference, re.S)
     assert listed is not None
     assert sorted(re.findall(r"`([A-Za-z_]+)`", listed[1])) == sorted(patchclip.__all__)
 

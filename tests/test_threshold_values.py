@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -122,6 +123,23 @@ def classes_with_unlike(log_odds: dict[str, list[float]]) -> set[str | None]:
         normals += [NormalScore("image", class_name, float(expit(value))) for value in values]
     found = threshold_of(normals, 0.5, "calibrate", usual_spread=None)
     return {normal.class_name for normal in found.normal_scores if normal.kind == "unlike"}
+
+
+def test_few_scores_of_leave_one_out_are_extrapolated_to_the_whole_bank() -> None:
+    """By 0.15 times the logarithm of n / (n - 1), on the scale of log odds; enough of them are taken as they are."""
+    few = [0.10, 0.11, 0.12, 0.13]
+    lowered = expit(logit(np.array(few)) - 0.15 * math.log(4 / 3))
+
+    def threshold(scores: list[float], source: str) -> float:
+        normals = [NormalScore(f"image {index}", None, score) for index, score in enumerate(scores)]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return threshold_of(normals, 0.05, source, usual_spread=None).value
+
+    assert threshold(few, "fit") == pytest.approx(from_normal_scores(lowered, 0.05, "fit").value)
+    assert threshold(few, "calibrate") == from_normal_scores(np.array(few), 0.05, "calibrate").value
+    enough = [0.1 + 0.001 * index for index in range(19)]
+    assert threshold(enough, "fit") == max(enough)
 
 
 @pytest.mark.filterwarnings("ignore:.*unlike the rest")

@@ -23,6 +23,7 @@ COMMANDS = {
     "export": "Write a detector as an ONNX file, and verify it.",
     "info": "Show what is in a detector file or an exported file.",
     "models": "List the models, their sizes and what they are good for.",
+    "benchmark": "Measure accuracy and speed on data with labels.",
     "doctor": "Check the installation.",
 }
 

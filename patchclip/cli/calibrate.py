@@ -24,7 +24,7 @@ def run(console: Console, args: Namespace) -> int:
     detector.calibrate(images, max_false_positive_rate=rate, progress=console.shows_progress)
     detector.save(target)
     console.say(f"threshold {describe_threshold(detector)}, before {before:.4f}", bold=True)
-    console.say(f"written {target}")
+    console.say(f"wrote {target}")
     if not detector.threshold_guaranteed:
         from ..threshold import images_needed
 
@@ -44,8 +44,13 @@ COMMAND = Command(
     options={
         "Options": [
             click.Option(["--detector"], required=True, metavar="FILE", help="Detector file to calibrate."),
-            click.Option(["--rate"], type=float, metavar="SHARE", help="That may exceed it.  [default: its own]"),
-            click.Option(["-o", "--output"], metavar="FILE", help="To write.  [default: the detector file]"),
+            click.Option(
+                ["--rate"],
+                type=float,
+                metavar="SHARE",
+                help="May exceed it.  [default: the detector's]",
+            ),
+            click.Option(["-o", "--output"], metavar="FILE", help="File to write.  [default: the detector file]"),
             detectors.PRETRAINED,
             detectors.DOWNLOAD,
             detectors.DEVICE,

@@ -35,7 +35,7 @@ def run(console: Console, args: Namespace) -> int:
         pictures = [good.overlay(), picture.convert("RGB"), bad.overlay()]
     titles = [f"normal: score {good.score:.3f}", "with a crack", f"found: score {bad.score:.3f}"]
     write_sheet(pictures, titles, target, side=480)
-    console.say("Three normal tiles were looked at. Nothing was trained, nothing downloaded.")
+    console.say("Fitted on three normal tiles. Nothing was trained, nothing downloaded.")
     console.data(f"normal tile     score {good.score:.3f}  {'anomalous' if good.is_anomalous else 'normal'}")
     found = "anomalous" if bad.is_anomalous else "normal"
     if bad.regions:
@@ -46,7 +46,7 @@ def run(console: Console, args: Namespace) -> int:
     console.say()
     console.say("Next, with images of your own:", bold=True)
     console.say("  patchclip predict photos/ --normals good/ --out run   # with a few normal images")
-    console.say("  patchclip rank photos/ --out odd                      # with none at hand")
+    console.say("  patchclip rank photos/ --out odd                      # with no normal image")
     console.say("  patchclip predict photos/ --object bottle             # from the text alone")
     return 0
 

@@ -11,13 +11,13 @@ import click
 
 from .console import Console
 from .inputs import find_inputs
-from .sizes import describe_download
+from .sizes import DEFAULT_MODEL, describe_download
 
 if TYPE_CHECKING:
     from ..detector import Detector
     from ..runtime import OnnxDetector
 
-MODEL = click.Option(["--model"], default=None, metavar="NAME", help="Model, see `patchclip models`.  [default: tiny]")
+MODEL = click.Option(["--model"], metavar="NAME", help=f"Model, see `patchclip models`.  [default: {DEFAULT_MODEL}]")
 OBJECT = click.Option(["--object"], metavar="WORDS", help="What the images show.  [default: surface]")
 DEFECTS = click.Option(["--defects"], metavar="A,B,...", help="Names of defects to choose from.")
 RATE = click.Option(["--rate"], type=float, metavar="SHARE", help="Normal images that may be flagged.  [default: 0.05]")
@@ -65,7 +65,7 @@ def new_detector(console: Console, args: Namespace) -> Detector:
         if value is None or value is False:
             continue
         options[keyword] = split_names(value, f"--{parameter}") if parameter in _LISTS else value
-    download = describe_download(options.get("model", "tiny"), options.get("pretrained"))
+    download = describe_download(options.get("model", DEFAULT_MODEL), options.get("pretrained"))
     if download:
         console.note(download)
     from ..detector import Detector
@@ -108,7 +108,7 @@ def _refuse_options(args: Namespace, path: str) -> None:
         value = getattr(args, parameter, None)
         if value not in (None, False) and parameter not in _FOR_LOADED:
             option = f"--{parameter.replace('_', '-')}"
-            raise click.UsageError(f"{option}: the detector of {path} has its own, fit another for that")
+            raise click.UsageError(f"{option}: the detector of {path} has this fixed: fit another to change it")
 
 
 def set_threshold(detector: Detector | OnnxDetector, threshold: float | None) -> None:
@@ -158,5 +158,5 @@ def split_names(text: str, option: str) -> tuple[str, ...]:
     """ "crack, hole" -> ("crack", "hole")."""
     names = tuple(name.strip() for name in text.split(",") if name.strip())
     if not names:
-        raise click.UsageError(f"{option}: expected names with commas between, such as crack,hole")
+        raise click.UsageError(f"{option}: expected names separated by commas, such as crack,hole")
     return names

@@ -25,7 +25,7 @@ def run(console: Console, args: Namespace) -> int:
     verification = detector.export(
         target, image_hw=_size(args.size), int8_images=int8_images, verify=verify_images or None
     )
-    console.say(f"written {target}, {target.stat().st_size / 1e6:.1f} MB", bold=True)
+    console.say(f"wrote {target}, {target.stat().st_size / 1e6:.1f} MB", bold=True)
     if verification is None:
         console.say(f"next: patchclip export {args.detector} -o {target} --verify photos/   (compares the two)")
         return DONE
@@ -63,9 +63,9 @@ COMMAND = Command(
     arguments=[click.Argument(["detector"], metavar="DETECTOR")],
     options={
         "Options": [
-            click.Option(["-o", "--output"], metavar="FILE", help="To write.  [default: the detector's name, .onnx]"),
-            click.Option(["--size"], metavar="HxW", help="Of images, in pixels.  [default: as those of fit]"),
-            click.Option(["--int8"], multiple=True, metavar="PATH", help="Normal images, 20 will do, to round by."),
+            click.Option(["-o", "--output"], metavar="FILE", help="File to write.  [default: DETECTOR, .onnx]"),
+            click.Option(["--size"], metavar="HxW", help="Size of the images in pixels.  [default: as in fit]"),
+            click.Option(["--int8"], multiple=True, metavar="PATH", help="Normal images, about 20, for int8 ranges."),
             click.Option(["--verify"], multiple=True, metavar="PATH", help="Images to compare the two on."),
             detectors.PRETRAINED,
             detectors.DOWNLOAD,

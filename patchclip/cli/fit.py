@@ -31,7 +31,7 @@ def run(console: Console, args: Namespace) -> int:
     of_classes = f" of {len(classes)} classes ({', '.join(classes)})" if classes else ""
     console.say(f"fitted on {count} image{'s' * (count != 1)}{of_classes}", bold=True)
     console.say(f"threshold {describe_threshold(detector)}")
-    console.say(f"written {target}")
+    console.say(f"wrote {target}")
     next_command = calibrate_command if needs_calibration(detector) else export_command
     console.say(f"next: patchclip predict photos/ --detector {target} --out run")
     console.say(f"then: {next_command(str(target))}")
@@ -80,12 +80,12 @@ COMMAND = Command(
                 ["-o", "--output"],
                 default="detector.safetensors",
                 metavar="FILE",
-                help="To write.  [default: detector.safetensors]",
+                help="File to write.  [default: detector.safetensors]",
             ),
             click.Option(["--class", "classes"], multiple=True, metavar="NAME=PATH", help="Images of a class; repeat."),
-            click.Option(["--by-folder"], metavar="DIR", help="Each folder in it is a class."),
+            click.Option(["--by-folder"], metavar="DIR", help="Folder in which each folder is a class."),
             click.Option(
-                ["--unlabelled"], type=float, metavar="SHARE", help="So many at most may have defects, such as 0.2."
+                ["--unlabelled"], type=float, metavar="SHARE", help="At most this share has defects, such as 0.2."
             ),
         ],
         "Product": [detectors.OBJECT, detectors.DEFECTS, detectors.RATE, detectors.THRESHOLD],
@@ -98,11 +98,11 @@ COMMAND = Command(
                 metavar="NAME",
                 help="dense or winclip.  [default: dense]",
             ),
-            click.Option(["--cues"], metavar="A,B,...", help="Of text, tokens, texture, imagenet."),
+            click.Option(["--cues"], metavar="A,B,...", help="Of text, tokens, texture, imagenet, imagenet_fine."),
             detectors.IMAGE_SIZE,
             click.Option(["--tile"], type=int, metavar="PX", help="Cut larger images into tiles of that side."),
-            click.Option(["--coreset"], type=float, metavar="SHARE", help="Of the bank to keep.  [default: 1]"),
-            click.Option(["--rotations"], type=int, metavar="N", help="Turned copies: 1, 2, 4, 8.  [default: 1]"),
+            click.Option(["--coreset"], type=float, metavar="SHARE", help="Share of the bank to keep.  [default: 1]"),
+            click.Option(["--rotations"], type=int, metavar="N", help="Rotated copies: 1, 2, 4, 8.  [default: 1]"),
             click.Option(["--flips"], is_flag=True, help="Mirrored copies too."),
             click.Option(
                 ["--precision"],
@@ -110,7 +110,7 @@ COMMAND = Command(
                 metavar="NAME",
                 help="auto, fp32 or bf16.  [default: auto]",
             ),
-            click.Option(["--max-pixels"], type=int, metavar="N", help="That a file may have.  [default: 89000000]"),
+            click.Option(["--max-pixels"], type=int, metavar="N", help="Most pixels of a file.  [default: 89000000]"),
             detectors.DEVICE,
         ],
     },

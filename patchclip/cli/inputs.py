@@ -209,7 +209,7 @@ def _refuse_videos(inputs: Inputs, given: Sequence[str], option: str) -> None:
         if source.kind == IMAGE:
             kept.append(source)
         elif source.path in given:
-            raise click.UsageError(f"{option}: {source.name} is no image, and only images are taken here")
+            raise click.UsageError(f"{option}: {source.name} is not an image, and only images can be used here")
         else:
             inputs.skipped.append(f"{source.path}: a video")
     inputs.sources = kept

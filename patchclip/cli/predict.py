@@ -63,7 +63,7 @@ def run(console: Console, args: Namespace) -> int:
     inputs = find_inputs(args.inputs)
     tell_skipped(console, inputs.skipped, inputs.problems)
     if args.resume and inputs.has_streams:
-        raise click.UsageError("--resume: a camera or an address cannot be gone back to")
+        raise click.UsageError("--resume: not possible with a camera or an address")
     normals = normal_images(console, args.normals, "--normals") if args.normals else []
     folder = None
     if args.out is not None:

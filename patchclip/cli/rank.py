@@ -1,4 +1,4 @@
-"""`patchclip rank`: unlabelled images in the order of how odd each is among the others."""
+"""`patchclip rank`: unlabelled images in the order of how unlike the others each is."""
 
 from __future__ import annotations
 
@@ -123,7 +123,9 @@ def _line(item: RankedImage) -> str:
 
 def _sum_up(console: Console, args: Namespace, ranking: Ranking, images_per_s: float) -> None:
     failed = f", {len(ranking.errors)} unreadable" if ranking.errors else ""
-    console.say(f"{len(ranking)} images ranked{failed}, {images_per_s:.1f} images/s: an order, no verdict", bold=True)
+    console.say(
+        f"{len(ranking)} images ranked{failed}, {images_per_s:.1f} images/s: an order, not a verdict", bold=True
+    )
     for error in list(ranking.errors.values())[: None if console.verbose else 3]:
         console.note(str(error))
     cut = ranking.suggested_cut
@@ -141,8 +143,8 @@ def _sum_up(console: Console, args: Namespace, ranking: Ranking, images_per_s: f
 COMMAND = Command(
     "rank",
     run,
-    purpose="Order unlabelled images of one product by how unlike the others each is, the oddest first. No normal "
-    "images are needed; it is an order and no verdict (docs/ranking.md).",
+    purpose="Order unlabelled images of one product by how unlike the others each is, the most unusual first. No "
+    "normal image is needed; the result is an order, not a verdict (docs/ranking.md).",
     arguments=[click.Argument(["inputs"], nargs=-1, required=True, metavar="INPUTS...")],
     options={
         "Output": [

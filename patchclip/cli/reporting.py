@@ -16,6 +16,7 @@ import click
 
 from ..errors import PatchclipError
 from .console import Console
+from .sizes import DEFAULT_MODEL
 
 DONE, ANOMALIES, UNUSABLE, SOME_FAILED, INTERRUPTED, READER_GONE = 0, 1, 2, 3, 130, 141
 
@@ -24,7 +25,7 @@ _REMEDIES = (
     ("pass allow_download=True to Detector.load if you trust the file", "add --allow-download if you trust the file"),
     ("pretrained= with", "--pretrained with"),
     ('pass pretrained="path/to/checkpoint.safetensors"', "give --pretrained path/to/checkpoint.safetensors"),
-    ('Detector("tiny")', "--model tiny"),
+    (f'Detector("{DEFAULT_MODEL}")', f"--model {DEFAULT_MODEL}"),
     ("open_clip.list_models() lists the names", "patchclip models lists names"),
     ("Detector(max_pixels=...)", "--max-pixels"),
     ("pass max_pixels=", "give --max-pixels "),

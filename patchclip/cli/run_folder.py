@@ -88,7 +88,7 @@ class RunFolder:
             self._run["started"] = earlier["started"]
         elif rows and earlier["status"] != FINISHED and not overwrite:
             raise click.UsageError(
-                f"--out: {self.path} has a run that did not end: add --resume to go on, or --overwrite to begin again"
+                f"--out: {self.path} has an unfinished run: add --resume to go on, or --overwrite to begin again"
             )
         else:
             self._remove_earlier(rows)

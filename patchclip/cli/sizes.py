@@ -21,8 +21,8 @@ class KnownModel:
 
 
 KNOWN_MODELS = (
-    KnownModel("tiny", None, "The default: surfaces, parts in a fixed place; few-shot. Fast on any CPU."),
-    KnownModel("tiny-7", None, "As tiny, a newer generation: locates and names defects better zero-shot."),
+    KnownModel("tiny-7", None, "The default: surfaces, parts in a fixed position; few-shot. Fast on any CPU."),
+    KnownModel("tiny", None, "The earlier default, for detector files made with it."),
     KnownModel("ViT-B-32", 605, "The quickest CLIP, coarse heatmaps (32 px patches)."),
     KnownModel("ViT-B-16", 598, "Objects, zero-shot and few-shot; finer heatmaps."),
     KnownModel("ViT-B-16-plus-240", 834, "The model of the WinCLIP paper; --recipe winclip as published."),
@@ -30,6 +30,9 @@ KNOWN_MODELS = (
     KnownModel("ViT-L-14-336", 1712, "As ViT-L-14 at 336 px: small defects. A GPU helps."),
     KnownModel("ViT-H-14", 3944, "The best text understanding of these; for a GPU."),
 )
+
+#: The model that a detector has by default; `encoders.loading` has it too, and takes a second to import.
+DEFAULT_MODEL = KNOWN_MODELS[0].name
 
 _BY_NAME = {model.name: model for model in KNOWN_MODELS}
 

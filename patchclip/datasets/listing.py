@@ -99,12 +99,13 @@ def is_system_file(name: str) -> bool:
 # --- files --------------------------------------------------------------------------------------------------------
 
 
-def images_in(folder: Path) -> list[Path]:
+def images_in(folder: str | os.PathLike[str]) -> list[Path]:
     """The images directly in a folder, sorted, without masks beside them; warns if it has other entries.
 
     Raises:
         ValueError: not a folder, or no image in it.
     """
+    folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder: give a folder of images")
     images = []

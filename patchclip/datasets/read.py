@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -48,7 +49,7 @@ _CATEGORY_FOLDERS: tuple[tuple[Callable[[Path], bool], Callable[[Path, str], Cat
 )
 
 
-def read_dataset(path: Path) -> list[Category]:
+def read_dataset(path: str | os.PathLike[str]) -> list[Category]:
     """Read a folder, or a csv file, in any of the known `LAYOUTS`.
 
     Hidden files and what operating systems, network drives and programs leave behind (`.ipynb_checkpoints`, `@eaDir`,
@@ -58,7 +59,7 @@ def read_dataset(path: Path) -> list[Category]:
     Raises:
         DatasetError: no such path, no known layout, or nothing to test in it.
     """
-    path = path.resolve()
+    path = Path(path).resolve()
     if not path.exists():
         raise DatasetError(f"{path} does not exist: expected a folder or a csv file in one of these layouts\n{LAYOUTS}")
     categories = _read_file(path) if path.is_file() else _read_folder(path)

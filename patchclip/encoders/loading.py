@@ -177,7 +177,7 @@ def _create(name: str, pretrained: str | None, *, quick_gelu: bool) -> nn.Module
 
 def _create_from_file(name: str, path: Path) -> nn.Module:
     if not path.is_file():
-        raise WeightsUnavailableError(f"no checkpoint at {path}: check the path, or use Detector({DEFAULT_MODEL!r})")
+        raise WeightsUnavailableError(f'no checkpoint at {path}: check the path, or use Detector("{DEFAULT_MODEL}")')
     clip = open_clip.create_model(name, load_weights=False, pretrained_text=False)
     try:
         state = open_clip.factory.load_state_dict(str(path), device="cpu", weights_only=True)

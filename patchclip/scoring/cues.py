@@ -33,11 +33,10 @@ class BankCue:
         gain: how much more the cue counts than another of the same spread on normal images.
         ranking_gain: the same in a ranking of unlabelled images, where weights are over the root of the spread over the
             batch: the gain (half of it for the texture, by the development sets), over the root of the usual spread on
-            synthetic batches, relative to the other cues'. None for a cue that has no part in rankings: its vectors are
-            many.
+            synthetic batches, relative to the other cues'.
         half_at: squared distance that counts as one half; None for vectors of unit length, where the map is
             (1 - cosine) / 2.
-        bank_share: of an image's vectors, a greedy coreset of this share fills the bank.
+        bank_share: of an image's vectors, a greedy coreset of this share is what others are compared with.
         reads_layers: whether it needs the tokens of `Detector(layers=...)`.
         fingerprint: what the vectors depend on beside the backbone; a file of another fingerprint is refused. None
             where they depend on nothing else.
@@ -47,7 +46,7 @@ class BankCue:
     make_descriptor: Callable[[Backbone], nn.Module]
     output: int | None = None
     gain: float = 1.0
-    ranking_gain: float | None = 1.0
+    ranking_gain: float = 1.0
     half_at: float | None = None
     bank_share: float = 1.0
     reads_layers: bool = False
@@ -70,7 +69,7 @@ BANK_CUES: tuple[BankCue, ...] = (
         timm.make_descriptor,
         output=1,
         gain=3.0,
-        ranking_gain=None,
+        ranking_gain=2.0,
         bank_share=0.1,
         fingerprint=timm.fingerprint,
     ),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -24,13 +24,15 @@ def test_help_is_there_at_once(arguments: tuple[str, ...]) -> None:
         "try:\n    main()\nexcept SystemExit as done:\n    assert done.code == 0\n"
         f"print([name for name in {HEAVY!r} if name in sys.modules])"
     )
-    elapsed_s = [1.0]
-    while min(elapsed_s) >= 0.3 and len(elapsed_s) < 10:  # other processes may have the cores
-        begun = time.perf_counter()
+    times_s = []
+    for _ in range(3):
+        before = os.times()
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        elapsed_s.append(time.perf_counter() - begun)
+        after = os.times()
         assert done.stdout.splitlines()[-1] == "[]"
-    assert min(elapsed_s) < 0.3
+        # of the processor: by the clock it takes longer where other processes have the cores
+        times_s.append(after.children_user + after.children_system - before.children_user - before.children_system)
+    assert min(times_s) < 0.3
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -12,6 +12,9 @@ from PIL import Image
 import patchclip
 from patchclip.cli import doctor, sizes
 from patchclip.cli.console import Console
+from patchclip.cli.reporting import describe_error
+from patchclip.encoders.downloads import WEIGHTS_REMEDY
+from patchclip.encoders.loading import DEFAULT_MODEL
 
 from .command_line import Command
 
@@ -43,13 +46,13 @@ def test_doctor_finds_everything_well(command: Command) -> None:
 
 
 def test_doctor_names_faults_and_what_is_not_installed(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "KNOWN_SCORE", 0.5)
+    monkeypatch.setitem(doctor.KNOWN_SCORES, "normal_0.jpg", 0.5)
     monkeypatch.setitem(doctor.EXTRAS, "onnx", ("onnx", "no_such_module"))
     done = command("doctor", "--json")
     assert done.exit_code == 2
     checks = {check["name"]: check for check in map(json.loads, done.stdout.splitlines())}
     assert checks["embedded model"]["state"] == "FAULT"
-    assert "where 0.5000 is known" in checks["embedded model"]["detail"]
+    assert "known are 0.9939, 0.5000" in checks["embedded model"]["detail"]
     assert checks["extra onnx"]["state"] == "not installed"
     assert checks["extra onnx"]["detail"].endswith('pip install "patchclip[onnx]"')
     assert done.stderr == "faults: embedded model\n"
@@ -57,12 +60,19 @@ def test_doctor_names_faults_and_what_is_not_installed(command: Command, monkeyp
 
 def test_models(command: Command) -> None:
     rows = [json.loads(line) for line in command("models", "--json").stdout.splitlines()]
-    assert [row["name"] for row in rows][:2] == ["tiny", "tiny-7"]
+    assert [row["name"] for row in rows][:2] == [DEFAULT_MODEL, "tiny"]
+    assert sizes.DEFAULT_MODEL == DEFAULT_MODEL
     assert rows[0]["download_mb"] is None
     text = command("models").stdout
     assert all(row["name"] in text for row in rows)
     assert "about 834 MB" in text
     assert "ViT-B-16-plus-240" in command("models", "--all").stdout.splitlines()
+
+
+def test_remedies_name_options() -> None:
+    said = describe_error(ValueError(WEIGHTS_REMEDY))
+    assert "--pretrained path/to/checkpoint.safetensors" in said
+    assert said.endswith(f"or use the embedded model, --model {DEFAULT_MODEL}")
 
 
 def test_a_download_says_its_size_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -72,6 +82,7 @@ def test_a_download_says_its_size_first(monkeypatch: pytest.MonkeyPatch, tmp_pat
     )
     assert "of unknown size" in (sizes.describe_download("hf-hub:org/name", None) or "")
     assert sizes.describe_download("tiny", None) is None
+    assert sizes.describe_download(DEFAULT_MODEL, None) is None
     assert sizes.describe_download("local-dir:x", None) is None
     assert sizes.describe_download("no such model", None) is None  # an error says so later
     checkpoint = tmp_path / "weights.safetensors"

@@ -11,6 +11,7 @@ import pytest
 
 import patchclip.runtime as runtime
 from patchclip import export
+from patchclip.encoders.loading import DEFAULT_MODEL
 
 from .command_line import Command
 
@@ -39,7 +40,7 @@ def what_differs_is_named(command: Command, photos: Path) -> None:
 def test_the_file_is_compared_with_the_detector(command: Command, detector: str, photos: Path) -> None:
     done = command("export", detector, "--verify", "photos", "--verify", "good")
     assert done.exit_code == 0, done.output
-    assert done.stderr.splitlines()[-1].startswith("written detector.onnx, ")
+    assert done.stderr.splitlines()[-1].startswith("wrote detector.onnx, ")
     lines = done.stdout.splitlines()
     assert lines[0].startswith("compared on 6 images, threshold 0.")
     assert lines[3] == "verdicts that differ            0 of 6"
@@ -75,7 +76,7 @@ def test_errors_are_one_line(command: Command, detector_file: Path, arguments: l
 def test_info_of_a_detector(command: Command, detector_file: Path) -> None:
     facts = json.loads(command("info", detector_file, "--json").stdout)
     assert facts["kind"] == "detector"
-    assert facts["model"] == "tiny-7"
+    assert facts["model"] == DEFAULT_MODEL
     assert facts["images"] == facts["normal_images"] == 3
     assert facts["image_hw"] == [96, 128]
     assert facts["vectors"]["tokens"] > 0

@@ -86,7 +86,7 @@ def test_a_folder_of_results_that_goes_on(command: Command, files: tuple[Path, P
     [
         (["--device", "mps"], "--device: an exported file runs on auto, cpu, cuda, openvino, not on mps"),
         (["--device", "openvino"], "provider 'openvino' is not installed"),
-        (["--model", "tiny"], "--model: the detector of .* has its own"),
+        (["--model", "tiny"], "--model: the detector of .* has this fixed"),
         (["--threshold", "2"], "expected a number between 0 and 1"),
     ],
 )

@@ -24,7 +24,7 @@ def test_fit_writes_the_detector_of_the_library(command: Command, good: Path, lo
     assert said[0].startswith("note: fit: 3 normal images cannot fix a false-positive rate of 0.05")
     assert said[1] == "fitted on 3 images"
     assert said[2].endswith("(by fit on 3 images)")
-    assert said[3] == "written c.safetensors"
+    assert said[3] == "wrote c.safetensors"
     assert said[4] == "next: patchclip predict photos/ --detector c.safetensors --out run"
     assert said[5] == "then: patchclip calibrate more_good/ --detector c.safetensors"
     detector = Detector.load("c.safetensors")

@@ -70,7 +70,7 @@ def test_no_video_and_no_camera(command: Command, tmp_path: Path, detector_file:
         assert done.exit_code == 2
         assert f"unreadable         {given} cannot be opened as a video" in done.stdout
     resumed = command("predict", "97", "--detector", detector_file, "--out", "run", "--resume")
-    assert "--resume: a camera or an address cannot be gone back to" in resumed.stderr
+    assert "--resume: not possible with a camera or an address" in resumed.stderr
 
 
 def test_a_camera_is_looked_at_frame_by_frame(

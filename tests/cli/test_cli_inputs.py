@@ -59,7 +59,7 @@ def test_videos_cameras_and_addresses(photos: Path, tmp_path: Path, monkeypatch:
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "0" / "a.png")
     assert find_inputs(["0"]).sources[0].kind == "image"  # a folder of that name
     assert relative(["photos"], images_only=True) == ["a.png", "sub/b.png", "sub/hole.png"]
-    with pytest.raises(click.UsageError, match=r"clip\.mp4 is no image, and only images are taken here"):
+    with pytest.raises(click.UsageError, match=r"clip\.mp4 is not an image, and only images can be used here"):
         find_inputs(["photos/clip.mp4"], images_only=True)
 
 

@@ -82,8 +82,11 @@ def test_exit_codes(command: Command, photos: Path, detector_file: Path) -> None
         (["--detector", "x"], "--detector: x does not exist: make it by `patchclip fit`"),
         (["--normals", "nowhere"], "--normals: nowhere does not exist"),
         (["--detector", "photos/notes.txt"], "photos/notes.txt is no detector file or is truncated"),
-        (["--detector", "photos/notes.txt", "--object", "x"], "--object: the detector of photos/notes.txt has its own"),
-        (["--defects", ","], "--defects: expected names with commas between, such as crack,hole"),
+        (
+            ["--detector", "photos/notes.txt", "--object", "x"],
+            "--object: the detector of photos/notes.txt has this fixed",
+        ),
+        (["--defects", ","], "--defects: expected names separated by commas, such as crack,hole"),
         (["--threshold", "2"], "expected a number between 0 and 1 as threshold, got 2.0"),
         (["--model", "ViT-B16"], "unknown model 'ViT-B16': did you mean"),
     ],

@@ -77,7 +77,7 @@ def test_a_broken_run_goes_on(command: Command, photos: Path, detector_file: Pat
     Path("run/run.json").write_text(json.dumps(run | {"status": "running"}, indent=2))
     Path("run/results.jsonl").write_bytes(lines[0] + lines[1][:-9])  # torn
     assert command(*line).stderr.splitlines()[-1] == (
-        "error: --out: run has a run that did not end: add --resume to go on, or --overwrite to begin again"
+        "error: --out: run has an unfinished run: add --resume to go on, or --overwrite to begin again"
     )
     other = command(*line, "--threshold", "0.9", "--resume")
     assert "--resume: the run in run had threshold None, now it is 0.9" in other.stderr

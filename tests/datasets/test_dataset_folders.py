@@ -134,7 +134,7 @@ def test_images_in_one_folder(tmp_path: Path) -> None:
     write_images(tmp_path, "b.png", "a.JPG", "below/c.png", ".hidden.png")
     with pytest.warns(UserWarning, match="1 entries are not images and are left out, such as below"):
         assert images_in(tmp_path) == [tmp_path / "a.JPG", tmp_path / "b.png"]
-    assert images_in(tmp_path / "below") == [tmp_path / "below/c.png"]
+    assert images_in(str(tmp_path / "below")) == [tmp_path / "below/c.png"]
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match=r"empty has no images \(.jpg"):
         images_in(tmp_path / "empty")

@@ -168,7 +168,8 @@ def test_limit_of_a_detector(local_model: str, tmp_path: Path, normals: list[np.
 
 
 def test_help_says_that_arrays_are_rgb() -> None:
-    for text in (load_image.__doc__, Detector.predict.__doc__, (Path(__file__).parents[2] / "README.md").read_text()):
+    page = (Path(__file__).parents[2] / "docs" / "options.md").read_text()
+    for text in (load_image.__doc__, Detector.predict.__doc__, page):
         assert text is not None
         assert "BGR" in text
         assert "image[..., ::-1]" in text

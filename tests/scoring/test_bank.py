@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from patchclip import MissingDependencyError
-from patchclip.scoring.bank import FaissBank, PatchBank, make_bank
+from patchclip.scoring.bank import FaissBank, PatchBank, make_bank, thin_out
 
 
 def random_vectors(count: int, width: int = 7, seed: int = 0) -> torch.Tensor:
@@ -78,6 +78,15 @@ def test_coreset_of_equal_vectors_takes_none_twice() -> None:
     found = PatchBank(equal).coreset(7, progress=False)
     assert len(found.unique()) == 7
     assert len(equal[found].unique(dim=0)) == 2
+
+
+def test_an_image_is_thinned_out_by_its_coreset() -> None:
+    vectors = torch.randn(40, 6, generator=torch.Generator().manual_seed(3))
+    thinned = thin_out(vectors, 0.25)
+    assert torch.equal(thinned, vectors[PatchBank(vectors).coreset(10)])
+    assert thin_out(vectors, 1) is vectors
+    assert len(thin_out(vectors[:3], 0.1)) == 1
+    assert thin_out(vectors[:0], 0.1).shape == (0, 6)
 
 
 def test_coreset_of_long_vectors_covers_nearly_as_well() -> None:

@@ -83,6 +83,9 @@ def test_fusion_weights_by_hand() -> None:
     weights = maps.fusion_weights({"text": 0.1, "tokens": 0.05, "texture": 0.2, "imagenet": 0.1})
     assert weights == pytest.approx({"text": 10 / 95, "tokens": 2 * 20 / 95, "texture": 5 / 95, "imagenet": 40 / 95})
     assert maps.fusion_weights({"text": 0.3}) == {"text": 1}
+    halfway = maps.fusion_weights({"tokens": 0.01, "imagenet": 0.01}, {"tokens": 0.09, "imagenet": 0.01})
+    assert halfway == pytest.approx({"tokens": (2 / 0.03) / (2 / 0.03 + 400), "imagenet": 400 / (2 / 0.03 + 400)})
+    assert maps.fusion_weights({"tokens": 0.01, "imagenet": 0.01}, {"tokens": 0.09})["tokens"] == pytest.approx(1 / 3)
     still = maps.fusion_weights({"text": 0.0, "tokens": 0.02})  # a text near 0 hardly moves
     assert still == pytest.approx({"text": 25 / 125, "tokens": 100 / 125})
     assert maps.fusion_weights({"tokens": 0.0}) == {"tokens": 1}

@@ -65,7 +65,7 @@ TIMED_FUNCTIONS: tuple[tuple[Any, str, str], ...] = (
     (ImagenetFeatures, "forward", "imagenet"),
     (PatchBank, "nearest", "bank"),
     (patchclip.inference, "separate_heatmaps", "heatmap"),
-    (patchclip.inference, "find_regions", "heatmap"),
+    (patchclip.scoring.regions, "find_regions", "heatmap"),
 )
 
 

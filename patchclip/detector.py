@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import torch
 
@@ -19,11 +19,14 @@ from .errors import ImageError
 from .features import FeatureExtractor
 from .images.load import MAX_PIXELS, ImageLike, snapshot
 from .images.names import NamedImages
-from .images.prepare import Prepared
+from .images.plan import Prepared
 from .ranked import Ranking
 from .result import Result
 from .state import DetectorState
 from .streaming import predict_stream
+
+if TYPE_CHECKING:
+    from .verification import Verification
 
 
 class Detector(DetectorState):
@@ -333,28 +336,37 @@ class Detector(DetectorState):
         *,
         image_hw: tuple[int, int] | None = None,
         int8_images: Sequence[ImageLike] | None = None,
-    ) -> None:
-        """Write one ONNX file, opset 17 (format: `export`), that runs without torch; recipe "dense" without tiles only.
+        verify: Sequence[ImageLike] | None = None,
+    ) -> Verification | None:
+        """Write one ONNX file, opset 17, for `runtime.load`, which gives the same results without torch, and for any
+        other program (format: `export`); recipe "dense" without tiles only.
 
-        Input "image": (B, 3, h, w) float32, RGB in [0, 1], any B; h and w are fixed, and images are resized to them by
-        an antialiased bicubic filter (Pillow's moves heatmaps by up to 0.01). Outputs "heatmap": (B, H, W) float32 in
-        [0, 1]; "score": (B,), its maximum; when fitted with classes "class_index": (B,) int64.
-        Of the same pixels, heatmaps are within 1e-3 of `predict` in precision "fp32"; a detector in "bf16" exports its
-        rounded weights, and differs by some thousandths. Distances take 4 * B * patches * vectors bytes.
+        Heatmaps are within 1e-3 of `predict` in precision "fp32"; a detector in "bf16" exports its rounded weights, and
+        differs by some thousandths. Distances take 4 * B * cells * vectors bytes, at most 1.75 GiB a bank and image.
 
         Args:
-            image_hw: (H, W) of the images and of the heatmaps. None is the size of the fitted images; where they have
-                several (with a warning), and before `fit`, it is the model's own square.
+            image_hw: (H, W) of the images, whose proportions the file is for, and of its heatmaps. None is the size of
+                the fitted images; where they have several (with a warning), and before `fit`, the model's own square.
             int8_images: some normal images (20 will do) that set the ranges of a static int8 network: half the file, no
                 slower, heatmaps move by some hundredths (`calibrate` again on its scores).
 
+            verify: images to compare the file and this detector on. A warning names verdicts that differ though the
+                score is further than 1e-3 from the threshold.
+
+        Returns:
+            The comparison of `verify`, else None.
+
         Raises:
-            ValueError: recipe "winclip", tiles, or more than the 2 GiB that one file holds.
+            ValueError: recipe "winclip", tiles, more than the 2 GiB that one file holds, or banks that are too large.
             MissingDependencyError: without `pip install "patchclip[onnx]"`. OSError: as for `save`.
         """
-        from .export import export_onnx
+        from . import export, verification
 
-        export_onnx(path, self._extractor, self._fitted, self._threshold, image_hw=image_hw, int8_images=int8_images)
+        extractor, fitted = self._extractor, self._fitted
+        export.export_onnx(path, extractor, fitted, self._threshold, image_hw=image_hw, int8_images=int8_images)
+        if verify is None:
+            return None
+        return verification.verify(self.predict, path, verify, threads=torch.get_num_threads())
 
     def __repr__(self) -> str:
         state = f"fitted, {len(self._fitted.memory)} vectors" if self._fitted else "zero-shot"

@@ -1,46 +1,63 @@
 """One ONNX file of a detector: pixels in, heatmap and score out; texts, banks, weights and smoothing are inside.
 
+Input "image": (B, 3, h, w). Outputs, float32 but for the class: "heatmap" (B, H, W) and "score" (B,), its maximum; with
+classes "class_index" (B,) int64; "fine_map" (B, rows, columns), the heatmap before it is interpolated to an image's
+size; "dense" (B, gh, gw, E), the tokens that regions are named by. `runtime.load` makes `Result`s of the last ones for
+images of any size and the file's proportions.
+
 The file is a trace of the functions that `Detector.predict` runs, in float32. It is tested with onnxruntime, with
 OpenVINO (hint INFERENCE_PRECISION_HINT "f32": by default it computes in 16 bits where the processor can), and with the
 dnn module of OpenCV 5, where a `Net` keeps the batch size of its first input.
 
 Opset 17 is the first with LayerNormalization; `onnx.version_converter` makes any later one of it. The metadata entry
-"patchclip" is JSON: "input" with "size_hw" and the "interpolation" to it, "heatmap_hw", "threshold" and where it comes
-from, "classes", and what the detector was made of.
+"patchclip" is described in `runtime.contents`.
+
+Recipe "winclip" is refused: it runs the network on each of hundreds of windows, which takes seven times as long as
+"dense" by the embedded model. So are tiles: classes, windows and the grids of banks join tiles between the network and
+the heatmap, and how many there are depends on the image.
 """
 
 from __future__ import annotations
 
 import copy
+import hashlib
+import importlib.metadata
 import json
+import math
 import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from numbers import Integral
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
-from ._version import __version__
 from .config import DENSE
 from .errors import MissingDependencyError
 from .features import FeatureExtractor
 from .files import atomic_write, resolve_writable
 from .images.load import ImageLike, load_image, require_several
-from .images.prepare import plan_square, resize
-from .inference import combine, cue_maps, uses_text
+from .images.plan import plan_square
+from .images.prepare import resize
+from .inference import combine, cue_maps, defect_names, uses_text
 from .onnx_model import check, quantize, trace
 from .recipes import dense
+from .runtime.contents import CLASS_INDEX, FINE_MAP, HEATMAP, METADATA_KEY, SCORE, Contents
+from .runtime.contents import DENSE as DENSE_TOKENS
 from .scoring.bank import PatchBank
-from .scoring.heatmap import to_heatmaps
+from .scoring.heatmap import enlarge, smooth
 from .scoring.memory import Fitted, Memory
 from .threshold import Threshold
 
 #: A protobuf file holds no more.
 MAX_FILE_BYTES = 2**31 - 2**24
+
+#: Distances of one image to one bank, 4 bytes each: 2.4 million vectors where an image has 14 x 14, 266,000 where it
+#: has 42 x 42.
+MAX_DISTANCE_BYTES = 2**31 - 2**28
 
 
 def export_onnx(
@@ -55,9 +72,15 @@ def export_onnx(
     """Write what `Detector.export` describes."""
     config = extractor.config
     if config.recipe != DENSE:
-        raise ValueError(f'only recipe "dense" can be exported, this detector has {config.recipe!r}')
+        raise ValueError(
+            f'only recipe "dense" can be exported, this detector has {config.recipe!r}, which runs the network on each '
+            "of hundreds of windows: too slow for what an exported file is for"
+        )
     if config.tile is not None:
-        raise ValueError(f"a detector with tile={config.tile} cannot be exported: build it without tile")
+        raise ValueError(
+            f"a detector with tile={config.tile} cannot be exported, since how many tiles an image has depends on its "
+            "size: build it without tile, with a larger image_size for small defects"
+        )
     heatmap_hw = _heatmap_size(extractor, fitted, image_hw)
     _require_onnx(for_int8=int8_images is not None)
     target = resolve_writable(path)
@@ -68,16 +91,16 @@ def export_onnx(
         calibration = _calibration_inputs(int8_images, input_hw, interpolation, max_pixels)
     module = ExportedDetector(extractor, fitted, input_hw=input_hw, heatmap_hw=heatmap_hw).eval()
     _check_file_size(module)
-    output_names = ["heatmap", "score"]
-    if fitted is not None and fitted.class_names:
-        output_names.append("class_index")
-    model = trace(module, input_hw, output_names)
-    entries = _metadata(extractor, fitted, threshold, input_hw=input_hw, heatmap_hw=heatmap_hw)
-    model.metadata_props.add(key="patchclip", value=json.dumps(entries))
+    _check_bank_size(extractor, fitted, input_hw)
+    contents = _contents(
+        extractor, fitted, threshold, input_hw=input_hw, heatmap_hw=heatmap_hw, is_int8=calibration is not None
+    )
+    model = trace(module, input_hw, module.output_names)
     with atomic_write(target) as temporary:
         temporary.write_bytes(model.SerializeToString())
         if calibration is not None:
             quantize(temporary, calibration)
+        _append_metadata(temporary, contents)
         check(temporary)
 
 
@@ -110,8 +133,19 @@ class ExportedDetector(nn.Module):
         self.extractor = extractor
         self.heatmap_hw = heatmap_hw
 
+    @property
+    def has_classes(self) -> bool:
+        """Whether it says which class an image belongs to."""
+        return self.fitted is not None and bool(self.fitted.class_names)
+
+    @property
+    def output_names(self) -> list[str]:
+        """Of what `forward` returns."""
+        classes = [CLASS_INDEX] if self.has_classes else []
+        return [HEATMAP, SCORE, *classes, FINE_MAP, DENSE_TOKENS]
+
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """(B, 3, h, w) in [0, 1] -> heatmap (B, H, W), score (B,), and class_index (B,) when fitted with classes."""
+        """(B, 3, h, w) in [0, 1] -> the outputs that the module's docstring describes."""
         config = self.extractor.config
         descriptors = dict(self.descriptors.items())
         features = dense.extract(
@@ -119,11 +153,11 @@ class ExportedDetector(nn.Module):
         )
         maps, class_index = cue_maps(self.extractor, features, self.fitted)
         combined = combine(maps, self.fitted, class_index)
-        heatmap = to_heatmaps(combined, self.heatmap_hw, dense.smoothing(config))
+        fine_map = smooth(combined, dense.smoothing(config))  # (B, 1, rows, columns)
+        heatmap = enlarge(fine_map, self.heatmap_hw)
         score = heatmap.amax((1, 2))
-        if self.fitted is not None and self.fitted.class_names and class_index is not None:
-            return heatmap, score, class_index
-        return heatmap, score
+        classes = (class_index,) if self.has_classes and class_index is not None else ()
+        return (heatmap, score, *classes, fine_map[:, 0], features.dense)
 
 
 class _Gelu(nn.Module):
@@ -198,6 +232,27 @@ def _check_file_size(module: ExportedDetector) -> None:
         )
 
 
+def _check_bank_size(extractor: FeatureExtractor, fitted: Fitted | None, input_hw: tuple[int, int]) -> None:
+    """Raise ValueError where the distances of one image would fill the memory: the graph holds a bank's at once."""
+    if fitted is None:
+        return
+    example = extractor.example_features()
+    example_cells = example.grid_hw[0] * example.grid_hw[1]
+    cells = input_hw[0] * input_hw[1] // extractor.backbone.patch**2
+    for banks in fitted.memory.banks:
+        for name, bank in banks.items():
+            vectors_per_cell = example.vectors[name][0, ..., 0].numel() / example_cells
+            queries = round(cells * vectors_per_cell)
+            needed = 4 * queries * len(bank)
+            if needed > MAX_DISTANCE_BYTES:
+                share = MAX_DISTANCE_BYTES / needed * extractor.config.coreset
+                raise ValueError(
+                    f"the bank {name} has {len(bank)} vectors, and the distances of one image to them would take "
+                    f"{needed / 2**30:.1f} GiB where an exported file may take {MAX_DISTANCE_BYTES / 2**30:.1f}: fit "
+                    f"with coreset={math.floor(1000 * share) / 1000:g} or less"
+                )
+
+
 def _require_onnx(*, for_int8: bool) -> None:
     try:
         import onnx  # noqa: F401
@@ -211,34 +266,48 @@ def _require_onnx(*, for_int8: bool) -> None:
         ) from error
 
 
-def _metadata(
+def _contents(
     extractor: FeatureExtractor,
     fitted: Fitted | None,
     threshold: Threshold,
     *,
     input_hw: tuple[int, int],
     heatmap_hw: tuple[int, int],
-) -> dict[str, Any]:
+    is_int8: bool,
+) -> Contents:
     """What a program that runs the file must know."""
     config, model = extractor.config, extractor.backbone.model
-    return {
-        "format": "onnx",
-        "format_version": 1,
-        "patchclip": __version__,
-        "input": {
-            "name": "image",
-            "layout": "(B, 3, h, w) float32 RGB in [0, 1]",
-            "size_hw": list(input_hw),
-            "interpolation": model.interpolation,
-        },
-        "heatmap_hw": list(heatmap_hw),
-        "threshold": threshold.value,
-        "threshold_source": threshold.source,
-        "threshold_guaranteed": threshold.guaranteed,
-        "classes": list(fitted.class_names) if fitted else [],
-        "cue_weights": dict(fitted.cue_weights) if fitted else {},
-        "class_levels": list(fitted.class_levels) if fitted else [],
-        "object_name": config.object_name,
-        "model": config.model,
-        "weights_sha256": model.weights_sha256,
-    }
+    return Contents(
+        size_hw=input_hw,
+        interpolation=model.interpolation,
+        side=config.image_size,
+        patch=extractor.backbone.patch,
+        heatmap_hw=heatmap_hw,
+        threshold=threshold,
+        max_false_positive_rate=float(config.max_false_positive_rate),
+        classes=fitted.class_names if fitted else (),
+        class_levels=tuple(fitted.class_levels) if fitted else (),
+        cue_weights=dict(fitted.cue_weights) if fitted else {},
+        object_name=config.object_name,
+        recipe=config.recipe,
+        is_int8=is_int8,
+        model=config.model,
+        weights_sha256=model.weights_sha256,
+        max_pixels=config.max_pixels,
+        defects=defect_names(extractor),
+        versions={name: importlib.metadata.version(name) for name in ("torch", "onnx", "onnxscript")},
+    )
+
+
+def _append_metadata(path: Path, contents: Contents) -> None:
+    """As the last bytes, with the checksum of all before: protobuf joins what is written one after another."""
+    import onnx
+
+    graph = path.read_bytes()
+    entries = contents.to_dict()
+    entries |= {"sha256": hashlib.sha256(graph).hexdigest(), "sha256_bytes": len(graph)}
+    tail = onnx.ModelProto()
+    # an option may be a numpy scalar
+    tail.metadata_props.add(key=METADATA_KEY, value=json.dumps(entries, default=lambda value: value.item()))
+    with path.open("ab") as file:
+        file.write(tail.SerializeToString())

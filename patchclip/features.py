@@ -16,7 +16,8 @@ from .encoders.loading import load_model
 from .encoders.text import TextTower, encode_defects, encode_states
 from .forking import survive_fork
 from .images.load import ImageLike, describe, load_image
-from .images.prepare import Plan, Prepared, cut_tiles, join_tiles, resize, to_rgb
+from .images.plan import Plan, Prepared
+from .images.prepare import cut_tiles, join_tiles, resize, to_rgb
 from .recipes import RECIPES, Recipe
 from .recipes.features import Features, concatenate
 from .scoring.cues import TEXT, bank_cues
@@ -41,6 +42,11 @@ class FeatureExtractor:
         self.config = config
         if TEXT not in config.cues and not config.defects:
             backbone.model.drop_text_tower()
+
+    @property
+    def max_pixels(self) -> int:
+        """That a file may have."""
+        return self.config.max_pixels
 
     @property
     def recipe(self) -> Recipe:

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import torch
 
 from .config import keeps_model_threshold
 from .errors import PatchclipError
 from .features import FeatureExtractor
-from .images.prepare import Prepared
+from .images.plan import Prepared
 from .recipes.features import Features
 from .result import Region, Result
 from .scoring.cues import TEXT
-from .scoring.heatmap import find_regions, separate_heatmaps
-from .scoring.maps import fuse, name_probabilities
+from .scoring.heatmap import separate_heatmaps
+from .scoring.maps import fuse
 from .scoring.memory import Fitted, LeftOut
+from .scoring.regions import DefectNames, named_regions
 from .threshold import UNCALIBRATED_VALUE, Threshold
-
-#: A defect gets a name when its probability is at least this many times that of a blind guess.
-_MIN_NAME_ADVANTAGE = 1.5
 
 
 def zero_shot_threshold(extractor: FeatureExtractor) -> Threshold:
@@ -56,7 +53,8 @@ def predict(
             background, region_level = recipe.region_levels(heatmap, threshold.value, is_anomalous=is_anomalous)
             regions: tuple[Region, ...] = ()
             if is_anomalous:
-                regions = named_regions(extractor, heatmap, region_level, features.dense[position])
+                dense = features.dense[position].float().cpu().numpy()
+                regions = named_regions(heatmap.cpu().numpy(), region_level, dense, defect_names(extractor))
             class_name = None
             if fitted is not None and class_index is not None:
                 class_name = fitted.memory.classes[int(class_index[position])]
@@ -117,27 +115,10 @@ def combine(maps: Mapping[str, torch.Tensor], fitted: Fitted | None, class_index
     return fuse(maps, weights, level=level)
 
 
-def named_regions(
-    extractor: FeatureExtractor, heatmap: torch.Tensor, level: float, dense: torch.Tensor
-) -> tuple[Region, ...]:
-    """The regions of a heatmap (H, W), each named by the mean of its dense tokens, of (gh, gw, E)."""
-    named = []
-    for region, patches in find_regions(heatmap.cpu().numpy(), level, (dense.shape[0], dense.shape[1])):
-        token = dense[torch.from_numpy(patches)].mean(0)
-        defect, confidence = _name_defect(extractor, token)
-        named.append(replace(region, defect=defect, confidence=confidence))
-    return tuple(named)
-
-
-def _name_defect(extractor: FeatureExtractor, token: torch.Tensor) -> tuple[str | None, float | None]:
-    """The defect that a dense token (E,) looks like, and its probability; None where no name is clearly likeliest."""
-    names = list(extractor.config.wordings)
+def defect_names(extractor: FeatureExtractor) -> DefectNames | None:
+    """What regions may be called; None where the options have no defects."""
+    names = tuple(extractor.config.wordings)
     if not names:
-        return None, None
-    temperature = extractor.backbone.model.naming_temperature
-    probabilities = name_probabilities(token, extractor.defect_embeddings, temperature)
-    best = int(probabilities.argmax())
-    confidence = float(probabilities[best])
-    if len(names) > 1 and confidence < _MIN_NAME_ADVANTAGE / len(names):
-        return None, None
-    return names[best], confidence
+        return None
+    embeddings = extractor.defect_embeddings.float().cpu().numpy()
+    return DefectNames(names, embeddings, extractor.backbone.model.naming_temperature)

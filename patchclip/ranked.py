@@ -12,7 +12,8 @@ import numpy as np
 
 from .errors import ImageError
 from .images.load import ImageLike, load_image
-from .scoring.heatmap import find_regions, median_and_half_maximum, separate_heatmaps
+from .scoring.heatmap import separate_heatmaps
+from .scoring.regions import find_regions, median_and_half_maximum
 
 if TYPE_CHECKING:
     import torch

@@ -22,7 +22,7 @@ from .errors import ImageError
 from .features import FeatureExtractor
 from .images.load import ImageLike, list_images
 from .images.names import image_name
-from .images.prepare import Prepared
+from .images.plan import Prepared
 from .inference import check_finite
 from .progress import progress_bar
 from .ranked import RankedImage, Ranking, SuggestedCut

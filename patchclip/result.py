@@ -53,7 +53,7 @@ class Result:
     regions: tuple[Region, ...]
     class_name: str | None
     image: np.ndarray = field(repr=False)
-    _heatmap: torch.Tensor = field(repr=False)
+    _heatmap: torch.Tensor | np.ndarray = field(repr=False)
     _background: float = field(repr=False)  # value of the heatmap that pictures leave clear
     _region_level: float = field(repr=False)  # value of the heatmap above which regions are
 
@@ -63,6 +63,8 @@ class Result:
 
         It stays on the detector's device until it is asked for.
         """
+        if isinstance(self._heatmap, np.ndarray):
+            return self._heatmap
         return self._heatmap.cpu().numpy()
 
     @property

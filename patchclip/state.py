@@ -3,42 +3,20 @@
 from __future__ import annotations
 
 from numbers import Real
+from typing import TYPE_CHECKING
 
 from .normal_scores import NormalScore
-from .scoring.memory import Fitted, Memory
 from .threshold import Threshold
 
+if TYPE_CHECKING:
+    from .scoring.memory import Fitted, Memory
 
-class DetectorState:
-    """What fitting and calibrating leave in a `Detector`; all of it read-only but the threshold.
 
-    Args:
-        threshold: before any fit.
-    """
+class ThresholdState:
+    """The threshold of a detector, which may be set, and what it comes from."""
 
     def __init__(self, threshold: Threshold):
-        self._fitted: Fitted | None = None
         self._threshold = threshold
-
-    @property
-    def memory_(self) -> Memory | None:
-        """The banks of each class, (N, D) float32 vectors each; None before `fit`."""
-        return self._fitted.memory if self._fitted else None
-
-    @property
-    def weights_(self) -> dict[str, float]:
-        """Cue -> weight in the heatmap, together 1; empty before `fit` and with recipe "winclip"."""
-        return dict(self._fitted.cue_weights) if self._fitted else {}
-
-    @property
-    def levels_(self) -> tuple[float, ...]:
-        """(classes,) floats, where heatmaps of each class are one half; empty for fewer than two classes."""
-        return self._fitted.class_levels if self._fitted else ()
-
-    @property
-    def classes_(self) -> tuple[str, ...]:
-        """Names of the classes it was fitted with; empty without."""
-        return self._fitted.class_names if self._fitted else ()
 
     @property
     def normal_scores_(self) -> tuple[NormalScore, ...]:
@@ -65,3 +43,35 @@ class DetectorState:
     def threshold_guaranteed(self) -> bool:
         """Whether the stated false-positive rate holds for new normal images of the same kind."""
         return self._threshold.guaranteed
+
+
+class DetectorState(ThresholdState):
+    """What fitting and calibrating leave in a `Detector`; all of it read-only but the threshold.
+
+    Args:
+        threshold: before any fit.
+    """
+
+    def __init__(self, threshold: Threshold):
+        super().__init__(threshold)
+        self._fitted: Fitted | None = None
+
+    @property
+    def memory_(self) -> Memory | None:
+        """The banks of each class, (N, D) float32 vectors each; None before `fit`."""
+        return self._fitted.memory if self._fitted else None
+
+    @property
+    def weights_(self) -> dict[str, float]:
+        """Cue -> weight in the heatmap, together 1; empty before `fit` and with recipe "winclip"."""
+        return dict(self._fitted.cue_weights) if self._fitted else {}
+
+    @property
+    def levels_(self) -> tuple[float, ...]:
+        """(classes,) floats, where heatmaps of each class are one half; empty for fewer than two classes."""
+        return self._fitted.class_levels if self._fitted else ()
+
+    @property
+    def classes_(self) -> tuple[str, ...]:
+        """Names of the classes it was fitted with; empty without."""
+        return self._fitted.class_names if self._fitted else ()

@@ -6,13 +6,12 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from functools import partial
 from operator import length_hint
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 from .errors import ImageError
-from .features import FeatureExtractor
 from .images.load import ImageLike, require_several, snapshot
+from .images.plan import Prepared
 from .images.prefetch import SourceFailure, ordered_map, trim_memory
-from .images.prepare import Prepared
 from .progress import progress_bar
 from .result import Result
 
@@ -25,8 +24,19 @@ _MAX_WAITING_BYTES = 256 * 1024 * 1024
 _MAX_BATCH_BYTES = 128 * 1024 * 1024
 
 
+class Preparer(Protocol):
+    """What reads and resizes images: a `FeatureExtractor`, or a detector of an exported file."""
+
+    @property
+    def max_pixels(self) -> int:
+        """That a file may have."""
+
+    def prepare(self, image: ImageLike) -> Prepared:
+        """Of an image that does not change."""
+
+
 def predict_stream(
-    extractor: FeatureExtractor,
+    preparer: Preparer,
     predict_prepared: Callable[[Sequence[Prepared]], list[Result]],
     images: Iterable[ImageLike],
     *,
@@ -44,18 +54,18 @@ def predict_stream(
         raise ValueError(f"expected a batch size of at least 1, got {batch_size}")
     if errors not in ("raise", "return"):
         raise ValueError(f'expected errors="raise" or "return", got {errors!r}')
-    return _stream(extractor, predict_prepared, images, batch_size, progress, errors)
+    return _stream(preparer, predict_prepared, images, batch_size, progress, errors)
 
 
 def _stream(
-    extractor: FeatureExtractor,
+    preparer: Preparer,
     predict_prepared: Callable[[Sequence[Prepared]], list[Result]],
     images: Iterable[ImageLike],
     batch_size: int,
     progress: bool,
     errors: str,
 ) -> Iterator[Result | ImageError]:
-    batches = prepared_batches(extractor, images, batch_size)
+    batches = prepared_batches(preparer, images, batch_size)
     batch: deque[Prepared | ImageError | SourceFailure] = deque()
     results: deque[Result] = deque()
     since_trimmed = 0
@@ -91,7 +101,7 @@ def _stream(
 
 
 def prepared_batches(
-    extractor: FeatureExtractor, images: Iterable[ImageLike], batch_size: int
+    preparer: Preparer, images: Iterable[ImageLike], batch_size: int
 ) -> Generator[deque[Prepared | ImageError | SourceFailure], None, None]:
     """Images in order, prepared ahead in threads, in batches: up to `batch_size`, fewer where the images are large.
 
@@ -100,13 +110,13 @@ def prepared_batches(
 
     def try_prepare(image: ImageLike) -> Prepared | ImageError:
         try:
-            return extractor.prepare(image)
+            return preparer.prepare(image)
         except ImageError as error:
             return error
 
     prepared = ordered_map(
         try_prepare,
-        map(partial(snapshot, max_pixels=extractor.config.max_pixels), images),
+        map(partial(snapshot, max_pixels=preparer.max_pixels), images),
         ahead=2 * batch_size,
         size_of=_bytes_of,
         max_bytes=_MAX_WAITING_BYTES,

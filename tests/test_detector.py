@@ -17,7 +17,7 @@ from PIL import Image, ImageSequence
 
 from patchclip import Detector, ImageError, Result
 from patchclip.encoders.timm import load_network
-from patchclip.images.prepare import Prepared
+from patchclip.images.plan import Prepared
 
 
 @pytest.mark.parametrize("device", ["gpu", None, np.array(["cpu", "cuda"])])

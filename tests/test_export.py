@@ -121,7 +121,7 @@ print(session.get_modelmeta().custom_metadata_map["patchclip"])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     entries = json.loads(done.stdout)
-    assert (entries["format"], entries["format_version"]) == ("onnx", 1)
+    assert (entries["format"], entries["format_version"]) == ("onnx", 2)
     assert (entries["threshold"], entries["threshold_source"]) == (0.25, "user")
     assert entries["threshold_guaranteed"] is False
     assert (entries["input"]["size_hw"], entries["heatmap_hw"]) == ([48, 80], [96, 128])

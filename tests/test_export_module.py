@@ -62,7 +62,7 @@ def test_the_module_is_the_detector(
         detector.export("detector.onnx", image_hw=(96, 128))
     small = prepared_pixels(detector, normals[3:])
     assert traced["size_hw"] == small[0].shape[:2]
-    assert traced["names"] == ["heatmap", "score"]
+    assert traced["names"] == ["heatmap", "score", "fine_map", "dense"]
     assert_agree(detector, run_module(traced["module"], small), normals[3:])
 
 
@@ -73,7 +73,7 @@ def test_the_module_of_several_classes(local_model: str, normals: list[np.ndarra
     detector.fit({"light": normals[:2], "dark": dark[:3], "red": [dark[0] // 2 + np.array([90, 0, 0], np.uint8)]})
     with pytest.raises(Stopped):
         detector.export("detector.onnx")
-    assert traced["names"] == ["heatmap", "score", "class_index"]
+    assert traced["names"] == ["heatmap", "score", "class_index", "fine_map", "dense"]
     images = [normals[4], dark[4], normals[5], dark[5], dark[5] // 2 + np.array([90, 0, 0], np.uint8)]
     outputs = run_module(traced["module"], prepared_pixels(detector, images))
     assert_agree(detector, outputs, images)
@@ -144,3 +144,20 @@ def test_too_large_for_one_file(
     assert sum(4 * tensor.numel() for tensor in detector.memory_.tensors().values()) > 1000
     with pytest.raises(ValueError, match=r"0\.0 GiB and one ONNX file holds 2: fit with a smaller coreset"):
         detector.export(path)
+
+
+@FEW
+def test_banks_of_too_many_vectors(
+    local_model: str, normals: list[np.ndarray], tmp_path: Path, traced: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The graph holds the distances of all cells of an image to a whole bank at once."""
+    detector = Detector(local_model, cues=("tokens", "imagenet"), precision="fp32").fit(normals[:4])
+    vectors = detector.memory_.banks[0]
+    needed = max(4 * 15 * len(vectors["tokens"]), 4 * 4 * 8 * len(vectors["imagenet"]))  # 3 x 5 and about 4 x 8 cells
+    monkeypatch.setattr(export, "MAX_DISTANCE_BYTES", 2 * needed)
+    with pytest.raises(Stopped):
+        detector.export(tmp_path / "detector.onnx")
+    monkeypatch.setattr(export, "MAX_DISTANCE_BYTES", needed // 2)
+    with pytest.raises(ValueError, match=r"the bank \w+ has \d+ vectors.*with coreset=0\.\d+ or less"):
+        detector.export(tmp_path / "detector.onnx")
+    assert list(tmp_path.iterdir()) == []

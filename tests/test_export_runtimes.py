@@ -42,8 +42,8 @@ class Exported(NamedTuple):
 
     @property
     def output_names(self) -> list[str]:
-        names = ["heatmap", "score"]
-        return [*names, "class_index"] if self.detector.classes_ else names
+        classes = ["class_index"] if self.detector.classes_ else []
+        return ["heatmap", "score", *classes, "fine_map", "dense"]
 
 
 def as_input(detector: Detector, images: list[np.ndarray]) -> np.ndarray:

@@ -17,7 +17,8 @@ from PIL import Image
 
 import patchclip.ranking
 from patchclip import Detector, ImageError, RankedImage, Ranking
-from patchclip.scoring.heatmap import find_regions, median_and_half_maximum, to_heatmaps
+from patchclip.scoring.heatmap import to_heatmaps
+from patchclip.scoring.regions import find_regions, median_and_half_maximum
 
 
 def slow_maps(detector: Detector, images: Sequence[np.ndarray]) -> list[np.ndarray]:

@@ -15,6 +15,7 @@ from .sizes import DEFAULT_MODEL, describe_download
 
 if TYPE_CHECKING:
     from ..detector import Detector
+    from ..runtime import OnnxDetector
 
 MODEL = click.Option(["--model"], metavar="NAME", help=f"Model, see `patchclip models`.  [default: {DEFAULT_MODEL}]")
 OBJECT = click.Option(["--object"], metavar="WORDS", help="What the images show.  [default: surface]")
@@ -23,6 +24,9 @@ RATE = click.Option(["--rate"], type=float, metavar="SHARE", help="Normal images
 DEVICE = click.Option(["--device"], default="auto", metavar="NAME", help="cpu, cuda, cuda:1, mps.  [default: auto]")
 THRESHOLD = click.Option(["--threshold"], type=float, metavar="SCORE", help="Scores above it are anomalous, 0 to 1.")
 DETECTOR = click.Option(["--detector"], metavar="FILE", help="Detector file, from `patchclip fit`.")
+DETECTOR_OR_EXPORTED = click.Option(
+    ["--detector"], metavar="FILE", help="File from `patchclip fit`, or .onnx from `patchclip export`."
+)
 PRETRAINED = click.Option(["--pretrained"], metavar="TAG|FILE", help="Weights: an open_clip tag or a file.")
 DOWNLOAD = click.Option(["--allow-download"], is_flag=True, help="Let a detector file download its model.")
 IMAGE_SIZE = click.Option(["--image-size"], type=int, metavar="PX", help="Side that images are resized to.")
@@ -49,6 +53,9 @@ _LISTS = ("defects", "cues")
 #: Which a loaded detector takes too.
 _FOR_LOADED = ("pretrained",)
 
+#: Where an exported file runs: device -> providers.
+_EXPORTED_DEVICES: dict[str, list[str] | None] = {"auto": None, "cpu": None, "cuda": ["cuda"], "openvino": ["openvino"]}
+
 
 def new_detector(console: Console, args: Namespace) -> Detector:
     """With the options that were given."""
@@ -68,11 +75,7 @@ def new_detector(console: Console, args: Namespace) -> Detector:
 
 def load_detector(console: Console, args: Namespace, path: str) -> Detector:
     """From a file, with another threshold where one is given."""
-    for parameter in _KEYWORDS:
-        value = getattr(args, parameter, None)
-        if value not in (None, False) and parameter not in _FOR_LOADED:
-            option = f"--{parameter.replace('_', '-')}"
-            raise click.UsageError(f"{option}: the detector of {path} has this fixed: fit another to change it")
+    _refuse_options(args, path)
     check_exists(path, "--detector")
     from ..detector import Detector
 
@@ -82,7 +85,33 @@ def load_detector(console: Console, args: Namespace, path: str) -> Detector:
     return Detector.load(path, device=device, pretrained=pretrained, allow_download=allow_download)
 
 
-def set_threshold(detector: Detector, threshold: float | None) -> None:
+def is_exported(path: str | None) -> bool:
+    """Whether a file is one of `patchclip export`, by its name."""
+    return path is not None and path.lower().endswith(".onnx")
+
+
+def load_exported(args: Namespace, path: str) -> OnnxDetector:
+    """From an exported file, without torch."""
+    _refuse_options(args, path)
+    if args.device not in _EXPORTED_DEVICES:
+        known = ", ".join(_EXPORTED_DEVICES)
+        raise click.UsageError(f"--device: an exported file runs on {known}, not on {args.device}")
+    check_exists(path, "--detector")
+    from ..runtime import load
+
+    return load(path, providers=_EXPORTED_DEVICES[args.device])
+
+
+def _refuse_options(args: Namespace, path: str) -> None:
+    """Raise click.UsageError for an option that a detector in a file has already."""
+    for parameter in _KEYWORDS:
+        value = getattr(args, parameter, None)
+        if value not in (None, False) and parameter not in _FOR_LOADED:
+            option = f"--{parameter.replace('_', '-')}"
+            raise click.UsageError(f"{option}: the detector of {path} has this fixed: fit another to change it")
+
+
+def set_threshold(detector: Detector | OnnxDetector, threshold: float | None) -> None:
     """To a value that the user gives, or not at all."""
     if threshold is not None:
         detector.threshold = threshold

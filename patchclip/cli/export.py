@@ -22,17 +22,18 @@ def run(console: Console, args: Namespace) -> int:
     if verify_images:
         _require_onnxruntime()
     detector = load_detector(console, args, args.detector)
-    detector.export(target, image_hw=_size(args.size), int8_images=int8_images)
+    verification = detector.export(
+        target, image_hw=_size(args.size), int8_images=int8_images, verify=verify_images or None
+    )
     console.say(f"wrote {target}, {target.stat().st_size / 1e6:.1f} MB", bold=True)
-    if not verify_images:
+    if verification is None:
         console.say(f"next: patchclip export {args.detector} -o {target} --verify photos/   (compares the two)")
         return DONE
-    from .verify import compare, describe
+    from .verify import describe
 
-    comparison = compare(detector, target, verify_images, console)
-    for line in describe(comparison):
+    for line in describe(verification):
         console.data(line)
-    return SOME_FAILED if comparison.flipped or comparison.unreadable else DONE
+    return SOME_FAILED if verification.flipped or verification.unreadable else DONE
 
 
 def _size(text: str | None) -> tuple[int, int] | None:

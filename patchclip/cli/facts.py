@@ -10,6 +10,7 @@ from .._version import __version__
 
 if TYPE_CHECKING:
     from ..detector import Detector
+    from ..runtime import OnnxDetector
 
 _PACKAGES = ("torch", "open_clip_torch", "timm", "opencv-python-headless", "numpy", "pillow")
 
@@ -25,11 +26,21 @@ def versions() -> dict[str, str]:
     return found
 
 
-def run_facts(detector: Detector) -> dict[str, Any]:
+def run_facts(detector: Detector | OnnxDetector) -> dict[str, Any]:
     """Versions, device, and where the threshold is from."""
+    from ..runtime import OnnxDetector
+
+    found = versions()
+    if isinstance(detector, OnnxDetector):
+        import onnxruntime  # whose distribution has other names for other providers
+
+        found["onnxruntime"] = onnxruntime.__version__
+        device = detector.providers[0]
+    else:
+        device = str(detector.backbone.device)
     return {
-        "versions": versions(),
-        "device": str(detector.backbone.device),
+        "versions": found,
+        "device": device,
         "precision": detector.options["precision"],
         "model": detector.options["model"],
         "object_name": detector.options["object_name"],

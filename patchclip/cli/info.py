@@ -80,6 +80,11 @@ def _exported_facts(path: str) -> dict[str, Any]:
     if "patchclip" not in entries:
         raise FileFormatError(f"{path} was not exported by patchclip: expected one by `patchclip export`")
     details: dict[str, Any] = json.loads(entries["patchclip"])
+    for entry in ("sha256", "sha256_bytes"):
+        details.pop(entry, None)
+    details["normal_images"] = len({(score[1], score[0]) for score in details.pop("normal_scores", ())})
+    defects = details.pop("defects", None)
+    details["defects"] = defects["names"] if defects else []
     return {"kind": "exported", "opset": model.opset_import[0].version, **details}
 
 

@@ -14,7 +14,16 @@ import click
 from . import detectors
 from .command import Command
 from .console import Console
-from .detectors import check_exists, load_detector, new_detector, normal_images, set_threshold, tell_skipped
+from .detectors import (
+    check_exists,
+    is_exported,
+    load_detector,
+    load_exported,
+    new_detector,
+    normal_images,
+    set_threshold,
+    tell_skipped,
+)
 from .facts import run_facts
 from .inputs import IMAGE, Inputs, find_inputs, without_login
 from .reporting import ANOMALIES, DONE, INTERRUPTED, SOME_FAILED, UNUSABLE
@@ -27,6 +36,7 @@ if TYPE_CHECKING:
     from ..errors import ImageError
     from ..images.load import ImageLike
     from ..result import Result
+    from ..runtime import OnnxDetector
     from .frames import Item
     from .pictures import Pictures
 
@@ -86,13 +96,19 @@ def _check(args: Namespace) -> None:
         check_exists(args.detector, "--detector")
 
 
-def _get_detector(console: Console, args: Namespace, normals: list[str], folder: RunFolder | None) -> Detector:
+def _get_detector(
+    console: Console, args: Namespace, normals: list[str], folder: RunFolder | None
+) -> Detector | OnnxDetector:
     """Of the run that is resumed, from a file, fitted to normal images, or zero-shot."""
-    from ..detector import Detector
-
     saved = folder.path / DETECTOR_FILE if folder is not None else None
     if args.resume and saved is not None and saved.exists():
+        from ..detector import Detector
+
         return Detector.load(saved, device=args.device, allow_download=args.allow_download)
+    if is_exported(args.detector):
+        exported = load_exported(args, args.detector)
+        set_threshold(exported, args.threshold)
+        return exported
     if args.detector:
         detector = load_detector(console, args, args.detector)
     else:
@@ -108,7 +124,14 @@ def _get_detector(console: Console, args: Namespace, normals: list[str], folder:
 class _Session:
     """One run over the inputs, from the first row to the summary."""
 
-    def __init__(self, console: Console, args: Namespace, inputs: Inputs, detector: Detector, folder: RunFolder | None):
+    def __init__(
+        self,
+        console: Console,
+        args: Namespace,
+        inputs: Inputs,
+        detector: Detector | OnnxDetector,
+        folder: RunFolder | None,
+    ):
         self.console = console
         self.args = args
         self.inputs = inputs
@@ -233,7 +256,7 @@ COMMAND = Command(
     options={
         "Detector (zero-shot without --normals and --detector)": [
             click.Option(["--normals"], multiple=True, metavar="PATH", help="Fit to these normal images first."),
-            detectors.DETECTOR,
+            detectors.DETECTOR_OR_EXPORTED,
             detectors.THRESHOLD,
             detectors.MODEL,
             detectors.OBJECT,
@@ -266,6 +289,7 @@ COMMAND = Command(
         "patchclip predict photos/",
         "patchclip predict photos/ --normals good/ --out run",
         "patchclip predict clip.mp4 --every 10 --detector bottle.safetensors --json",
+        "patchclip predict photos/ --detector bottle.onnx   (without torch)",
     ],
     exit_codes="0 done, 1 anomalies (--fail-on-anomaly), 2 wrong usage or nothing usable, 3 some inputs failed, "
     "130 interrupted",

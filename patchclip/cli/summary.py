@@ -15,6 +15,7 @@ from .run_folder import DETECTOR_FILE, RunFolder
 
 if TYPE_CHECKING:
     from ..detector import Detector
+    from ..runtime import OnnxDetector
 
 _SHOWN = 5
 
@@ -69,7 +70,7 @@ def print_summary(
     console: Console,
     args: Namespace,
     tally: Tally,
-    detector: Detector,
+    detector: Detector | OnnxDetector,
     folder: RunFolder | None,
     *,
     interrupted: bool = False,
@@ -86,7 +87,9 @@ def print_summary(
     console.say(f"{', '.join(counts) or 'no images'}{speed}", bold=True)
     console.say(f"threshold {describe_threshold(detector)}")
     if folder is not None:
-        parts = "results.csv, results.jsonl, contact_sheet.png, detector.safetensors"
+        parts = "results.csv, results.jsonl, contact_sheet.png"
+        if (folder.path / DETECTOR_FILE).exists():
+            parts += f", {DETECTOR_FILE}"
         overlays = ", overlays/" if tally.counts[ANOMALOUS] else ""
         more = "".join(f", {name}/" for name in ("heatmaps", "masks") if getattr(args, name))
         console.say(f"results in {folder.path}: {parts}{overlays}{more}")
@@ -96,7 +99,7 @@ def print_summary(
         console.say(f"next: {_next_command(args, detector, folder)}")
 
 
-def describe_threshold(detector: Detector) -> str:
+def describe_threshold(detector: Detector | OnnxDetector) -> str:
     """Its value, where it is from, and how sure it is."""
     normals = count_normals(detector)
     images = "one image" if normals == 1 else f"{normals} images"
@@ -105,7 +108,7 @@ def describe_threshold(detector: Detector) -> str:
     return f"{detector.threshold:.4f} ({source}{sure})"
 
 
-def count_normals(detector: Detector) -> int:
+def count_normals(detector: Detector | OnnxDetector) -> int:
     """How many normal images the threshold is from; 0 where it is from none."""
     if detector.threshold_source in ("model", "uncalibrated", "user"):
         return 0
@@ -113,7 +116,7 @@ def count_normals(detector: Detector) -> int:
     return len(names)
 
 
-def needs_calibration(detector: Detector) -> bool:
+def needs_calibration(detector: Detector | OnnxDetector) -> bool:
     """Whether the normal images are too few for the rate."""
     from ..threshold import images_needed
 
@@ -138,8 +141,12 @@ def export_command(path: str) -> str:
     return f"patchclip export {shlex.quote(path)} -o detector.onnx"
 
 
-def _next_command(args: Namespace, detector: Detector, folder: RunFolder | None) -> str:
+def _next_command(args: Namespace, detector: Detector | OnnxDetector, folder: RunFolder | None) -> str:
+    from ..runtime import OnnxDetector
+
     inputs = quoted_inputs(args.inputs)
+    if isinstance(detector, OnnxDetector):
+        return f"patchclip info {shlex.quote(args.detector)}   (shows what it was exported from)"
     if detector.memory_ is None:
         return f"patchclip predict {inputs} --normals good/ --out run   (a few normal images find far more)"
     path = args.detector

@@ -13,7 +13,7 @@ from torch import nn
 
 from ..config import DENSE, WINCLIP, Config
 from ..encoders.clip import Backbone
-from ..images.prepare import Plan
+from ..images.plan import Plan
 from . import dense, winclip
 from .features import Features
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from ..config import Config
 from ..encoders.clip import Backbone
-from ..images.prepare import Plan, plan_size
+from ..images.plan import Plan, plan_size
 from ..scoring.cues import bank_cues
 from ..scoring.maps import bank_maps as bank_maps  # a part of the recipe
 from ..scoring.maps import text_map

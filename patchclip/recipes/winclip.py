@@ -10,10 +10,10 @@ from torch.nn import functional as F
 
 from ..config import Config
 from ..encoders.clip import Backbone
-from ..images.prepare import Plan, plan_square
+from ..images.plan import Plan, plan_square
 from ..scoring.cues import TOKENS
-from ..scoring.heatmap import median_and_half_maximum
 from ..scoring.maps import anomaly_probability, bank_map
+from ..scoring.regions import median_and_half_maximum
 from ..scoring.windows import harmonic_aggregate, harmonic_mean, window_indices
 from .features import Features
 

@@ -1,4 +1,4 @@
-"""Tokens and distances -> maps on the grid of patches: text, banks, their fusion; and names for regions.
+"""Tokens and distances -> maps on the grid of patches: text, banks, and their fusion.
 
 Every map is (..., gh, gw) float32 in [0, 1], higher = more anomalous.
 """
@@ -156,15 +156,3 @@ def class_levels(scores: Sequence[float], class_indices: Sequence[int]) -> tuple
     class_count = max(class_indices) + 1
     log_means = torch.stack([score[class_index == index].mean().log() for index in range(class_count)])
     return tuple(((log_means + log_means.mean()) / 2).exp().tolist())
-
-
-def name_probabilities(token: torch.Tensor, names: torch.Tensor, temperature: float) -> torch.Tensor:
-    """Which defect a token looks like.
-
-    Args:
-        token: (E,); names: (K, E), one embedding for each defect.
-
-    Returns:
-        (K,) probabilities.
-    """
-    return torch.softmax(F.normalize(names, dim=-1) @ F.normalize(token, dim=0) / temperature, 0)

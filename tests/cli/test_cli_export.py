@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from patchclip import Detector
-from patchclip.cli import verify
+import patchclip.runtime as runtime
+from patchclip import export
 from patchclip.encoders.loading import DEFAULT_MODEL
 
 from .command_line import Command
@@ -24,16 +24,17 @@ def detector(command: Command, good: Path, local_model: str) -> str:
 
 
 def what_differs_is_named(command: Command, photos: Path) -> None:
-    """As after a wrong export: the file sees black images."""
+    """As where the machine resizes wrongly: the file sees black images."""
     (photos / "torn.png").write_bytes(b"torn")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(verify, "resize", lambda image, size_hw, *_, **__: np.zeros((*size_hw, 3), np.uint8))
-        patch.setattr(Detector, "export", lambda *_, **__: None)  # the file is there already
+        patch.setattr(runtime.detector, "resample", lambda image, size_hw, *_: np.zeros((*size_hw, 3), np.uint8))
+        patch.setattr(export, "export_onnx", lambda *_, **__: None)  # the file is there already
         done = command("export", "detector.safetensors", "--verify", "photos")
     assert done.exit_code == 3
     differ = r"verdicts that differ            [123] of 3\n  photos/\S+: detector 0\.\d+, file 0\.\d+"
     assert re.search(differ, done.stdout)
-    assert "unreadable: photos/torn.png is no image" in done.stdout
+    assert "not compared: photos/torn.png is no image" in done.stdout
+    assert "note: detector.onnx: the exported file gives other verdicts on " in done.stderr
 
 
 def test_the_file_is_compared_with_the_detector(command: Command, detector: str, photos: Path) -> None:
@@ -44,12 +45,15 @@ def test_the_file_is_compared_with_the_detector(command: Command, detector: str,
     assert lines[0].startswith("compared on 6 images, threshold 0.")
     assert lines[3] == "verdicts that differ            0 of 6"
     for line in lines[1:3]:
-        assert float(re.search(r"\d\.\d+$", line)[0]) < 0.01
+        assert float(re.search(r"\d\.\d+$", line)[0]) < 0.001
+    assert re.fullmatch(r"time of an image                \d+\.\d ms, \d+\.\d\d of the detector's", lines[4])
     what_differs_is_named(command, photos)
     facts = json.loads(command("info", "detector.onnx", "--json").stdout)
     assert facts["kind"] == "exported"
     assert facts["opset"] == 17
     assert facts["heatmap_hw"] == [96, 128]
+    assert facts["normal_images"] == 3
+    assert "hole" in facts["defects"]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from patchclip.images.prepare import Plan, Prepared, plan_size, plan_square, resize, to_rgb
+from patchclip.images.plan import Plan, Prepared, plan_size, plan_square
+from patchclip.images.prepare import resize, to_rgb
 
 RGB = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255]], [[10, 20, 30], [128, 128, 128], [255, 255, 255]]], np.uint8)
 

@@ -87,7 +87,7 @@ def test_a_new_row_is_a_new_cue(
     loaded.export(tmp_path / "detector.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "detector.onnx", providers=["CPUExecutionProvider"])
     inputs = loaded.prepare(image).pixels.transpose(2, 0, 1)[None].astype(np.float32) / 255
-    heatmap, score = session.run(None, {"image": inputs})
+    heatmap, score = session.run(["heatmap", "score"], {"image": inputs})
     np.testing.assert_allclose(heatmap[0], result.heatmap, atol=1e-3, rtol=0)
     assert score[0] == pytest.approx(result.score, abs=1e-3)
 

@@ -109,8 +109,3 @@ def test_class_levels_by_hand() -> None:
     low = maps.class_levels([0.001, 0.004], [0, 1])  # together 0.002
     assert low == pytest.approx((math.sqrt(0.001 * 0.002), math.sqrt(0.004 * 0.002)))
     assert min(maps.class_levels([0.0, 0.5], [0, 1])) > 0  # a level is divided by
-
-
-def test_names_are_probabilities() -> None:
-    found = maps.name_probabilities(torch.tensor([2.0, 0.0]), torch.tensor([[5.0, 0.0], [0.0, 1.0]]), 0.5)
-    assert found.tolist() == pytest.approx([1 / (1 + math.exp(-2)), 1 / (1 + math.exp(2))])

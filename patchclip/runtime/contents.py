@@ -1,0 +1,224 @@
+"""What an exported file says of itself: the metadata entry "patchclip", JSON, written by the export and read here.
+
+Format_version 2:
+    format, format_version      "onnx", 2
+    patchclip, versions         of patchclip; package -> version, of what wrote the file
+    sha256, sha256_bytes        of the first so many bytes of the file, which are all but this entry
+    input                       name "image"; layout; size_hw that the network sees; interpolation to it, "bicubic" or
+                                "bilinear", antialiased; side and patch, by which `images.plan.plan_size` finds the size
+                                for an image: one that has another size there is of other proportions
+    heatmap_hw                  of the output "heatmap"
+    threshold, threshold_source, threshold_guaranteed
+    normal_scores               [name, class, score, kind, counts] of each, see `NormalScore`
+    max_false_positive_rate     that the threshold was set for
+    classes, class_levels       names in the order of "class_index"; what is normal in each (the graph holds it too)
+    cue_weights                 cue -> weight (the graph holds them too)
+    object_name, recipe, int8   of the detector; whether matrix products are in int8
+    model, weights_sha256       name of the backbone, hash of its weights
+    max_pixels                  that an image file may have
+    defects                     names, temperature, and embeddings: base64 of (K, E) float32, little endian, by which
+                                regions are named (`scoring.regions`); null without names
+
+Format_version 1 had neither the outputs "fine_map" and "dense" nor what regions and other sizes need.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass
+from typing import Any
+
+import numpy as np
+
+from .._version import __version__
+from ..errors import FileFormatError
+from ..images.plan import plan_size
+from ..normal_scores import NORMAL_KINDS, NormalScore
+from ..scoring.regions import DefectNames
+from ..threshold import SOURCES, Threshold
+
+FORMAT_VERSION = 2
+
+#: Key of the metadata entry.
+METADATA_KEY = "patchclip"
+
+INPUT = "image"
+
+#: Outputs of every file, and of one that was fitted with classes.
+HEATMAP, SCORE, CLASS_INDEX, FINE_MAP, DENSE = "heatmap", "score", "class_index", "fine_map", "dense"
+
+_LAYOUT = "(B, 3, h, w) float32 RGB in [0, 1]"
+_INTERPOLATIONS = ("bicubic", "bilinear")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Contents:
+    """What a file holds beside its graph; the entries are described above.
+
+    Attributes:
+        side: in pixels of the square whose area images are resized to; patch: of a patch.
+    """
+
+    size_hw: tuple[int, int]
+    interpolation: str
+    side: int
+    patch: int
+    heatmap_hw: tuple[int, int]
+    threshold: Threshold
+    max_false_positive_rate: float
+    classes: tuple[str, ...]
+    class_levels: tuple[float, ...]
+    cue_weights: Mapping[str, float]
+    object_name: str
+    recipe: str
+    is_int8: bool
+    model: str
+    weights_sha256: str
+    max_pixels: int
+    defects: DefectNames | None
+    versions: Mapping[str, str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready, but for the checksum."""
+        return {
+            "format": "onnx",
+            "format_version": FORMAT_VERSION,
+            "patchclip": __version__,
+            "versions": dict(self.versions),
+            "input": {
+                "name": INPUT,
+                "layout": _LAYOUT,
+                "size_hw": list(self.size_hw),
+                "interpolation": self.interpolation,
+                "side": self.side,
+                "patch": self.patch,
+            },
+            "heatmap_hw": list(self.heatmap_hw),
+            "threshold": self.threshold.value,
+            "threshold_source": self.threshold.source,
+            "threshold_guaranteed": self.threshold.guaranteed,
+            "normal_scores": [list(astuple(normal)) for normal in self.threshold.normal_scores],
+            "max_false_positive_rate": self.max_false_positive_rate,
+            "classes": list(self.classes),
+            "class_levels": list(self.class_levels),
+            "cue_weights": dict(self.cue_weights),
+            "object_name": self.object_name,
+            "recipe": self.recipe,
+            "int8": self.is_int8,
+            "model": self.model,
+            "weights_sha256": self.weights_sha256,
+            "max_pixels": self.max_pixels,
+            "defects": None if self.defects is None else _defects_to_dict(self.defects),
+        }
+
+    @classmethod
+    def from_dict(cls, entries: Mapping[str, Any]) -> Contents:
+        """The inverse of `to_dict`.
+
+        Raises:
+            LookupError, TypeError, ValueError: other entries.
+        """
+        preprocessing = entries["input"]
+        contents = cls(
+            size_hw=_size(preprocessing["size_hw"]),
+            interpolation=preprocessing["interpolation"],
+            side=preprocessing["side"],
+            patch=preprocessing["patch"],
+            heatmap_hw=_size(entries["heatmap_hw"]),
+            threshold=_threshold(entries),
+            max_false_positive_rate=float(entries["max_false_positive_rate"]),
+            classes=tuple(entries["classes"]),
+            class_levels=tuple(entries["class_levels"]),
+            cue_weights=dict(entries["cue_weights"]),
+            object_name=entries["object_name"],
+            recipe=entries["recipe"],
+            is_int8=entries["int8"],
+            model=entries["model"],
+            weights_sha256=entries["weights_sha256"],
+            max_pixels=entries["max_pixels"],
+            defects=None if entries["defects"] is None else _defects_from_dict(entries["defects"]),
+            versions=dict(entries["versions"]),
+        )
+        if contents.interpolation not in _INTERPOLATIONS:
+            raise ValueError(f"an interpolation of {contents.interpolation!r}")
+        if contents.plan(contents.heatmap_hw) != contents.size_hw:
+            raise ValueError(f"a size of {contents.size_hw} for images of {contents.heatmap_hw}")
+        return contents
+
+    @property
+    def grid_hw(self) -> tuple[int, int]:
+        """Rows and columns of patches."""
+        return self.size_hw[0] // self.patch, self.size_hw[1] // self.patch
+
+    def plan(self, image_hw: tuple[int, int]) -> tuple[int, int]:
+        """The size at which the detector sees an image of that height and width."""
+        return plan_size(image_hw, side=self.side, patch=self.patch, tile=None).size_hw
+
+
+def read_entries(path: str | os.PathLike[str], text: str | None) -> dict[str, Any]:
+    """The metadata entry as JSON has it.
+
+    Args:
+        path: of the file, for messages.
+        text: of the entry; None where there is none.
+
+    Raises:
+        FileFormatError: not by patchclip, damaged, or of another version.
+    """
+    if text is None:
+        raise FileFormatError(f"{path} was not exported by patchclip: expected a file by Detector.export")
+    try:
+        entries = json.loads(text)
+        version = entries["format_version"]
+    except (LookupError, RecursionError, TypeError, ValueError) as error:
+        raise FileFormatError(f"{path} has damaged metadata ({error!r}): export the detector again") from error
+    if type(version) is int and version == 1:
+        raise FileFormatError(
+            f"{path} was exported by an earlier patchclip, without regions: export the detector again"
+        )
+    if type(version) is not int or version != FORMAT_VERSION:
+        raise FileFormatError(
+            f"{path} has format version {version!r}, this patchclip reads {FORMAT_VERSION}: update patchclip"
+        )
+    return entries
+
+
+def _defects_to_dict(defects: DefectNames) -> dict[str, Any]:
+    raw = np.ascontiguousarray(defects.embeddings, "<f4").tobytes()
+    return {
+        "names": list(defects.names),
+        "temperature": defects.temperature,
+        "embeddings": base64.b64encode(raw).decode("ascii"),
+    }
+
+
+def _defects_from_dict(entry: Mapping[str, Any]) -> DefectNames:
+    names = tuple(entry["names"])
+    raw = base64.b64decode(entry["embeddings"], validate=True)
+    embeddings = np.frombuffer(raw, "<f4").reshape(len(names), -1).astype(np.float32)
+    temperature = float(entry["temperature"])
+    if not names or not np.isfinite(embeddings).all() or not 0 < temperature < math.inf:
+        raise ValueError(f"names of defects {names} at a temperature of {temperature}")
+    return DefectNames(names, embeddings, temperature)
+
+
+def _threshold(entries: Mapping[str, Any]) -> Threshold:
+    value, source, guaranteed = (entries[name] for name in ("threshold", "threshold_source", "threshold_guaranteed"))
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not 0 <= value <= 1 or source not in SOURCES or not isinstance(guaranteed, bool):
+        raise ValueError(f"a threshold of {[value, source, guaranteed]}")
+    normal_scores = tuple(NormalScore(*values) for values in entries["normal_scores"])
+    if any(normal.kind not in NORMAL_KINDS for normal in normal_scores):
+        raise ValueError("a normal score of an unknown kind")
+    return Threshold(float(value), source, guaranteed, normal_scores)
+
+
+def _size(size_hw: Any) -> tuple[int, int]:
+    height, width = size_hw
+    if not all(type(side) is int and side > 0 for side in (height, width)):
+        raise ValueError(f"a size of {size_hw}")
+    return height, width

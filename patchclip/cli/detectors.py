@@ -25,7 +25,7 @@ DEVICE = click.Option(["--device"], default="auto", metavar="NAME", help="cpu, c
 THRESHOLD = click.Option(["--threshold"], type=float, metavar="SCORE", help="Scores above it are anomalous, 0 to 1.")
 DETECTOR = click.Option(["--detector"], metavar="FILE", help="Detector file, from `patchclip fit`.")
 DETECTOR_OR_EXPORTED = click.Option(
-    ["--detector"], metavar="FILE", help="File from `patchclip fit`, or .onnx from `patchclip export`."
+    ["--detector"], metavar="FILE", help="By `patchclip fit`, or .onnx by `patchclip export`."
 )
 PRETRAINED = click.Option(["--pretrained"], metavar="TAG|FILE", help="Weights: an open_clip tag or a file.")
 DOWNLOAD = click.Option(["--allow-download"], is_flag=True, help="Let a detector file download its model.")

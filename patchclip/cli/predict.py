@@ -289,7 +289,6 @@ COMMAND = Command(
         "patchclip predict photos/",
         "patchclip predict photos/ --normals good/ --out run",
         "patchclip predict clip.mp4 --every 10 --detector bottle.safetensors --json",
-        "patchclip predict photos/ --detector bottle.onnx   (without torch)",
     ],
     exit_codes="0 done, 1 anomalies (--fail-on-anomaly), 2 wrong usage or nothing usable, 3 some inputs failed, "
     "130 interrupted",

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from .conftest import RUN_METHODS
 from .runs import read_metrics
 
 _VOID = {"meta", "img", "br", "rect", "line", "circle", "polyline"}
@@ -125,7 +126,7 @@ def test_a_browser_shows_it(page: Path, tmp_path: Path) -> None:
     found = json.loads(title[1])
     assert (found["broken"], found["flat"], found["wide"]) == (0, 0, 0)
     assert found["images"] == PICTURES
-    assert found["charts"] == (2 + 9) + (1 + 9)  # curves, and a histogram of each method
+    assert found["charts"] == (2 + len(RUN_METHODS)) + (1 + len(RUN_METHODS))  # curves, and a histogram of each method
     subprocess.run(
         [browser, *options, f"--screenshot={shot}", page.as_uri()], capture_output=True, timeout=120, check=True
     )

@@ -77,7 +77,7 @@ def verify(
     require_several(images)
     exported = load(path, threads=threads)
     verification = Verification(threshold=exported.threshold)
-    for name, image in _readable(images, verification):
+    for name, image in _readable(images, verification, exported.max_pixels):
         begun = time.perf_counter()
         expected = predict(image)
         between = time.perf_counter()
@@ -98,10 +98,12 @@ def verify(
     return verification
 
 
-def _readable(images: Sequence[ImageLike], verification: Verification) -> Iterator[tuple[str, np.ndarray]]:
+def _readable(
+    images: Sequence[ImageLike], verification: Verification, max_pixels: int
+) -> Iterator[tuple[str, np.ndarray]]:
     """Name and upright image of those that can be read."""
     for image in images:
         try:
-            yield describe(image), load_image(image)
+            yield describe(image), load_image(image, max_pixels=max_pixels)
         except ImageError as error:
             verification.unreadable.append(str(error))

@@ -12,7 +12,6 @@ import click
 
 from .command import Command
 from .console import Console
-from .detectors import check_exists
 
 #: The folder and file of the program, in an installation and in a checkout.
 _FOLDER, _FILE = "benchmarks", "run.py"
@@ -25,7 +24,8 @@ _SEVERAL = ("shots", "methods")
 def run(console: Console, args: Namespace) -> int:
     """The exit code of the program, which prints and writes by itself."""
     for path in args.data:
-        check_exists(path, "DATA")
+        if not Path(path).exists():
+            raise click.UsageError(f"DATA: {path} does not exist: name a folder, or a csv file of paths and labels")
     options = ["--data", *args.data] if args.data else []
     for name in _SEVERAL:
         values = getattr(args, name)

@@ -349,7 +349,6 @@ class Detector(DetectorState):
                 the fitted images; where they have several (with a warning), and before `fit`, the model's own square.
             int8_images: some normal images (20 will do) that set the ranges of a static int8 network: half the file, no
                 slower, heatmaps move by some hundredths (`calibrate` again on its scores).
-
             verify: images to compare the file and this detector on. A warning names verdicts that differ though the
                 score is further than 1e-3 from the threshold.
 

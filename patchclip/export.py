@@ -42,7 +42,7 @@ from .files import atomic_write, resolve_writable
 from .images.load import ImageLike, load_image, require_several
 from .images.plan import plan_square
 from .images.prepare import resize
-from .inference import combine, cue_maps, defect_names, uses_text
+from .inference import combine, cue_maps, uses_text
 from .onnx_model import check, quantize, trace
 from .recipes import dense
 from .runtime.contents import CLASS_INDEX, FINE_MAP, HEATMAP, METADATA_KEY, SCORE, Contents
@@ -294,7 +294,7 @@ def _contents(
         model=config.model,
         weights_sha256=model.weights_sha256,
         max_pixels=config.max_pixels,
-        defects=defect_names(extractor),
+        defects=extractor.defect_names,
         versions={name: importlib.metadata.version(name) for name in ("torch", "onnx", "onnxscript")},
     )
 

@@ -21,6 +21,7 @@ from .images.prepare import cut_tiles, join_tiles, resize, to_rgb
 from .recipes import RECIPES, Recipe
 from .recipes.features import Features, concatenate
 from .scoring.cues import TEXT, bank_cues
+from .scoring.regions import DefectNames
 
 #: Images, or tiles of one, that go through the network at once.
 _CHUNK = 32
@@ -59,16 +60,19 @@ class FeatureExtractor:
         return encode_states(self._text_tower(), self.config.state_sentences)
 
     @cached_property
-    def defect_embeddings(self) -> torch.Tensor:
-        """(K, E) embeddings of the names of defects."""
-        return encode_defects(self._text_tower(), self.config.wordings, self.config.object_name)
+    def defect_names(self) -> DefectNames | None:
+        """What regions may be called; None where the options have no defects."""
+        wordings = self.config.wordings
+        if not wordings:
+            return None
+        embeddings = encode_defects(self._text_tower(), wordings, self.config.object_name).float().cpu().numpy()
+        return DefectNames(tuple(wordings), embeddings, self.backbone.model.naming_temperature)
 
     @cached_property
     def descriptors(self) -> dict[str, nn.Module]:
         """Bank cue -> the module that gives its vectors, in the order of the table of cues; some share one."""
         cues = bank_cues(self.config.cues)
-        makers = {cue.make_descriptor for cue in cues}
-        modules = {make: make(self.backbone) for make in makers}
+        modules = {make: make(self.backbone) for make in dict.fromkeys(cue.make_descriptor for cue in cues)}
         return {cue.name: modules[cue.make_descriptor] for cue in cues}
 
     def _text_tower(self) -> TextTower:

@@ -24,7 +24,7 @@ from .normal_scores import COPY, IMAGE, VARIATION, NormalScore
 from .progress import progress_bar
 from .recipes.features import Features
 from .scoring.bank import thin_out
-from .scoring.cues import TEXT, bank_cues, cue_names
+from .scoring.cues import TEXT, bank_cues, bank_share, cue_names
 from .scoring.heatmap import separate_heatmaps
 from .scoring.maps import class_levels, fuse, fusion_weights
 from .scoring.memory import Fitted, LeftOut, Memory, build_banks
@@ -214,7 +214,6 @@ def _variations(extractor: FeatureExtractor, upright: np.ndarray, copies: Sequen
 
 def _join_copies(copies: Sequence[Features], odd_shares: Sequence[np.ndarray] | None = None) -> dict[str, torch.Tensor]:
     """The bank vectors of an image and its turned copies but for what is odd: bank name -> (N, D)."""
-    bank_shares = {cue.name: cue.bank_share for cue in bank_cues(copies[0].vectors)}
     joined = {}
     for name in copies[0].vectors:
         grids = [copy.vectors[name][0] for copy in copies]  # (rows, columns, D) each
@@ -222,8 +221,7 @@ def _join_copies(copies: Sequence[Features], odd_shares: Sequence[np.ndarray] | 
             parts = [grid.flatten(0, 1) for grid in grids]
         else:
             parts = [leave_out_odd(*pair) for pair in zip(grids, odd_shares, strict=True)]
-        share = bank_shares.get(name, 1.0)
-        joined[name] = torch.cat([thin_out(part, share) for part in parts])
+        joined[name] = torch.cat([thin_out(part, bank_share(name)) for part in parts])
     return joined
 
 

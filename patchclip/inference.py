@@ -17,7 +17,7 @@ from .scoring.cues import TEXT
 from .scoring.heatmap import separate_heatmaps
 from .scoring.maps import fuse
 from .scoring.memory import Fitted, LeftOut
-from .scoring.regions import DefectNames, named_regions
+from .scoring.regions import named_regions
 from .threshold import UNCALIBRATED_VALUE, Threshold
 
 
@@ -54,7 +54,7 @@ def predict(
             regions: tuple[Region, ...] = ()
             if is_anomalous:
                 dense = features.dense[position].float().cpu().numpy()
-                regions = named_regions(heatmap.cpu().numpy(), region_level, dense, defect_names(extractor))
+                regions = named_regions(heatmap.cpu().numpy(), region_level, dense, extractor.defect_names)
             class_name = None
             if fitted is not None and class_index is not None:
                 class_name = fitted.memory.classes[int(class_index[position])]
@@ -113,12 +113,3 @@ def combine(maps: Mapping[str, torch.Tensor], fitted: Fitted | None, class_index
     if fitted is not None and fitted.class_levels and class_index is not None:
         level = torch.tensor(fitted.class_levels, dtype=torch.float32, device=class_index.device)[class_index]
     return fuse(maps, weights, level=level)
-
-
-def defect_names(extractor: FeatureExtractor) -> DefectNames | None:
-    """What regions may be called; None where the options have no defects."""
-    names = tuple(extractor.config.wordings)
-    if not names:
-        return None
-    embeddings = extractor.defect_embeddings.float().cpu().numpy()
-    return DefectNames(names, embeddings, extractor.backbone.model.naming_temperature)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 #: Kinds of `NormalScore`.
 IMAGE, UNLIKE, COPY, VARIATION = NORMAL_KINDS = ("image", "unlike", "copy", "variation")
@@ -26,3 +27,12 @@ class NormalScore:
     score: float
     kind: str = IMAGE
     counts: bool = True
+
+    @classmethod
+    def from_saved(cls, name: Any, class_name: Any, score: Any, kind: Any, counts: Any) -> NormalScore:
+        """The inverse of `dataclasses.astuple`. Raises ValueError for other values."""
+        are_names = isinstance(name, str) and (class_name is None or isinstance(class_name, str))
+        is_score = isinstance(score, float) and 0 <= score <= 1
+        if not are_names or not is_score or kind not in NORMAL_KINDS or not isinstance(counts, bool):
+            raise ValueError(f"a normal score of {[name, class_name, score, kind, counts]}")
+        return cls(name, class_name, score, kind, counts)

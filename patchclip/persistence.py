@@ -32,12 +32,11 @@ from .encoders.clip import Backbone
 from .encoders.loading import LOCAL_FOLDER
 from .errors import FileFormatError, PatchclipError, WeightsUnavailableError
 from .files import atomic_write
-from .normal_scores import NORMAL_KINDS, NormalScore
 from .recipes import RECIPES
 from .recipes.features import Features
 from .scoring.cues import fingerprints
 from .scoring.memory import Fitted, Memory
-from .threshold import SOURCES, Threshold
+from .threshold import Threshold
 
 FORMAT_VERSION = 2
 
@@ -104,11 +103,7 @@ class SavedDetector:
     def threshold(self) -> Threshold:
         """As it was saved."""
         value, source, guaranteed = self.content["threshold"]
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not is_number or not 0 <= value <= 1 or source not in SOURCES or not isinstance(guaranteed, bool):
-            raise ValueError(f"a threshold of {[value, source, guaranteed]}")
-        normal_scores = tuple(_checked_normal_score(*values) for values in self.content.get("normal_scores", ()))
-        return Threshold(float(value), source, guaranteed, normal_scores)
+        return Threshold.from_saved(value, source, guaranteed, self.content.get("normal_scores", ()))
 
     def fitted(self, config: Config, device: torch.device) -> Fitted | None:
         """What was fitted; None for a detector without."""
@@ -290,14 +285,6 @@ def _are_classes(classes: Any) -> bool:
         return True
     are_names = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
     return are_names and 0 < len(set(classes)) == len(classes)
-
-
-def _checked_normal_score(name: Any, class_name: Any, score: Any, kind: Any, counts: Any) -> NormalScore:
-    are_names = isinstance(name, str) and (class_name is None or isinstance(class_name, str))
-    is_score = isinstance(score, float) and 0 <= score <= 1
-    if not are_names or not is_score or kind not in NORMAL_KINDS or not isinstance(counts, bool):
-        raise ValueError(f"a normal score of {[name, class_name, score, kind, counts]}")
-    return NormalScore(name, class_name, score, kind, counts)
 
 
 def _checked_size(image_hw: Any) -> tuple[int, int] | None:

@@ -28,7 +28,7 @@ from .progress import progress_bar
 from .ranked import RankedImage, Ranking, SuggestedCut
 from .recipes.features import Features
 from .scoring.bank import thin_out
-from .scoring.cues import TEXT, bank_cues, cue_names
+from .scoring.cues import TEXT, bank_cues, bank_share, cue_names
 from .scoring.gap import find_gap
 from .scoring.heatmap import separate_heatmaps
 from .scoring.maps import fuse
@@ -93,9 +93,8 @@ class _References:
     def add(self, image: _Extracted) -> None:
         """One more."""
         self.positions[image.index] = len(self.positions)
-        bank_shares = {cue.name: cue.bank_share for cue in bank_cues(image.features.vectors)}
         for name, grid in image.features.vectors.items():
-            vectors = thin_out(grid.flatten(0, 2), bank_shares.get(name, 1.0))
+            vectors = thin_out(grid.flatten(0, 2), bank_share(name))
             self.vectors.setdefault(name, []).append(vectors)
             self.total_bytes += vectors.nbytes
 

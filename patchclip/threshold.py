@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -77,6 +78,14 @@ class Threshold:
     source: str
     guaranteed: bool = False
     normal_scores: tuple[NormalScore, ...] = ()
+
+    @classmethod
+    def from_saved(cls, value: Any, source: Any, guaranteed: Any, normal_scores: Iterable[Any]) -> Threshold:
+        """From what a file holds. Raises TypeError or ValueError for other values."""
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not is_number or not 0 <= value <= 1 or source not in SOURCES or not isinstance(guaranteed, bool):
+            raise ValueError(f"a threshold of {[value, source, guaranteed]}")
+        return cls(float(value), source, guaranteed, tuple(NormalScore.from_saved(*saved) for saved in normal_scores))
 
 
 def images_needed(rate: float) -> int:

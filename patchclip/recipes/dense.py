@@ -57,7 +57,7 @@ def _describe(
 ) -> dict[str, torch.Tensor]:
     """Bank cue -> (B, rows, columns, D)."""
     if at_once is None or len(rgb) <= at_once:
-        outputs = {describe: describe(rgb, layers) for describe in set(descriptors.values())}
+        outputs = {describe: describe(rgb, layers) for describe in dict.fromkeys(descriptors.values())}
         vectors = {}
         for cue in bank_cues(descriptors):
             output = outputs[descriptors[cue.name]]

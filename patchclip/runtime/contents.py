@@ -37,9 +37,8 @@ import numpy as np
 from .._version import __version__
 from ..errors import FileFormatError
 from ..images.plan import plan_size
-from ..normal_scores import NORMAL_KINDS, NormalScore
 from ..scoring.regions import DefectNames
-from ..threshold import SOURCES, Threshold
+from ..threshold import Threshold
 
 FORMAT_VERSION = 2
 
@@ -129,7 +128,12 @@ class Contents:
             side=preprocessing["side"],
             patch=preprocessing["patch"],
             heatmap_hw=_size(entries["heatmap_hw"]),
-            threshold=_threshold(entries),
+            threshold=Threshold.from_saved(
+                entries["threshold"],
+                entries["threshold_source"],
+                entries["threshold_guaranteed"],
+                entries["normal_scores"],
+            ),
             max_false_positive_rate=float(entries["max_false_positive_rate"]),
             classes=tuple(entries["classes"]),
             class_levels=tuple(entries["class_levels"]),
@@ -204,17 +208,6 @@ def _defects_from_dict(entry: Mapping[str, Any]) -> DefectNames:
     if not names or not np.isfinite(embeddings).all() or not 0 < temperature < math.inf:
         raise ValueError(f"names of defects {names} at a temperature of {temperature}")
     return DefectNames(names, embeddings, temperature)
-
-
-def _threshold(entries: Mapping[str, Any]) -> Threshold:
-    value, source, guaranteed = (entries[name] for name in ("threshold", "threshold_source", "threshold_guaranteed"))
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not 0 <= value <= 1 or source not in SOURCES or not isinstance(guaranteed, bool):
-        raise ValueError(f"a threshold of {[value, source, guaranteed]}")
-    normal_scores = tuple(NormalScore(*values) for values in entries["normal_scores"])
-    if any(normal.kind not in NORMAL_KINDS for normal in normal_scores):
-        raise ValueError("a normal score of an unknown kind")
-    return Threshold(float(value), source, guaranteed, normal_scores)
 
 
 def _size(size_hw: Any) -> tuple[int, int]:

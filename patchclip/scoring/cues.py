@@ -87,6 +87,11 @@ def bank_cues(names: Iterable[str]) -> tuple[BankCue, ...]:
     return tuple(cue for cue in BANK_CUES if cue.name in wanted)
 
 
+def bank_share(name: str) -> float:
+    """`BankCue.bank_share` of a bank; 1 for one that is no row's, as recipe "winclip" has them."""
+    return next((cue.bank_share for cue in BANK_CUES if cue.name == name), 1.0)
+
+
 def fingerprints(names: Iterable[str]) -> dict[str, list[str | float]]:
     """Cue -> fingerprint, of those cues that have one."""
     return {cue.name: cue.fingerprint() for cue in bank_cues(names) if cue.fingerprint is not None}

@@ -14,6 +14,10 @@ from .workers import Predictor
 if TYPE_CHECKING:
     import ray.data
 
+    from ..detector import Detector
+    from ..runtime import OnnxDetector
+    from .pool import DetectorFile
+
 
 def predict_dataset(
     dataset: ray.data.Dataset,
@@ -68,7 +72,35 @@ def predict_dataset(
     if decode not in ("auto", "actors", "tasks"):
         raise ValueError(f'expected decode="auto", "actors" or "tasks", got {decode!r}')
     detector, file = read_detector_file(detector_file, allow_download=allow_download)
-    column: str = image_column
+    return predict_by_file(
+        dataset,
+        detector,
+        file,
+        image_column=image_column,
+        batch_size=batch_size,
+        num_actors=num_actors,
+        num_gpus=num_gpus,
+        heatmaps=heatmaps,
+        errors=errors,
+        decode=decode,
+    )
+
+
+def predict_by_file(
+    dataset: ray.data.Dataset,
+    detector: Detector | OnnxDetector,
+    file: DetectorFile,
+    *,
+    image_column: str,
+    batch_size: int,
+    num_actors: int | None,
+    num_gpus: float,
+    heatmaps: str | None,
+    errors: str = "row",
+    decode: str = "auto",
+) -> ray.data.Dataset:
+    """As `predict_dataset`, by a file that was read already, and the detector in it."""
+    column = image_column
     if decode == "tasks" or (decode == "auto" and num_gpus > 0):
         dataset = prepare_dataset(dataset, detector, image_column=image_column)
         column = PIXELS

@@ -1,0 +1,126 @@
+"""`predict_dataset`: the rows of a dataset are those of `predict_batch`, whatever its column, and whoever has died."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from patchclip import Detector, ImageError
+from patchclip.batch import predict_dataset, result_schema
+from patchclip.batch.sources import fetch_bytes, paths_dataset
+
+from .conftest import CORRUPT_COUNT, IMAGE_COUNT
+from .ray_processes import RAY, actors_below, wait_until
+
+pytestmark = RAY
+
+
+@pytest.fixture(scope="module")
+def expected(fitted: Detector, many: list[str]) -> dict[str, float]:
+    """Path -> score in one process; nothing of corrupt images."""
+    scores = {}
+    outcomes = fitted.predict_batch(many, progress=False, errors="return")
+    for path, outcome in zip(many, outcomes, strict=True):
+        if not isinstance(outcome, ImageError):
+            scores[path] = outcome.score
+    return scores
+
+
+def assert_complete(rows: pa.Table, many: list[str], expected: dict[str, float]) -> None:
+    """Every image once, with its score, and an error for those that are corrupt."""
+    assert rows.num_rows == IMAGE_COUNT
+    assert sorted(rows["path"].to_pylist()) == many
+    found = {}
+    for row in rows.select(["path", "verdict", "score", "error"]).to_pylist():
+        if row["verdict"] == "unreadable":
+            assert row["score"] is None
+            assert row["error"].startswith(f"{row['path']} ")
+        else:
+            found[row["path"]] = row["score"]
+    assert len(found) == IMAGE_COUNT - CORRUPT_COUNT
+    assert found.keys() == expected.keys()
+    assert max(abs(score - expected[path]) for path, score in found.items()) < 1e-6
+
+
+def test_an_actor_killed_in_the_middle_loses_nothing(
+    local_ray: Any, many: list[str], small_file: Path, expected: dict[str, float], shared_folder: str
+) -> None:
+    """And rows read back by pyarrow and pandas are those of one process."""
+    rows = predict_dataset(paths_dataset(many, rows_per_block=40), small_file, num_actors=2)
+    killed: list[int] = []
+
+    def kill_one() -> None:
+        wait_until(lambda: len(list(Path(shared_folder).glob("*.parquet"))) > 5)
+        killed.extend(actors_below(os.getpid())[:1])
+        os.kill(killed[0], signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    rows.write_parquet(shared_folder, ray_remote_args={"num_cpus": 0})
+    killer.join()
+    assert killed
+    read = pq.read_table(shared_folder)
+    assert read.schema.equals(result_schema())
+    assert_complete(read, many, expected)
+    frame = read.to_pandas()
+    assert len(frame) == IMAGE_COUNT
+    assert frame["score"].notna().sum() == IMAGE_COUNT - CORRUPT_COUNT
+    anomalous = read.filter(pa.compute.equal(read["verdict"], "anomalous")).slice(0, 1).to_pylist()[0]
+    assert anomalous["regions"][0].keys() == {"box_xyxy", "area_px", "score", "defect", "confidence"}
+    assert anomalous["size_hw"] == [48, 64]
+
+
+@pytest.mark.parametrize("decode", ["actors", "tasks"])
+def test_bytes_and_paths_give_the_same_rows(
+    local_ray: Any, many: list[str], small_file: Path, expected: dict[str, float], decode: Any
+) -> None:
+    """The first block has no image that can be used: the columns have their types all the same."""
+    corrupt = [path for path in many if path not in expected][:5]
+    chosen = [*corrupt, *many[:5], str(Path(many[0]).with_name("nowhere.png"))]
+    read = fetch_bytes(paths_dataset(chosen, rows_per_block=5))
+    tables = []
+    for dataset, column in ((read, "bytes"), (paths_dataset(chosen, rows_per_block=5), "path")):
+        rows = predict_dataset(dataset, small_file, image_column=column, num_actors=1, decode=decode)
+        blocks = list(rows.iter_batches(batch_size=None, batch_format="pyarrow"))
+        assert all(block.schema.equals(result_schema()) for block in blocks)
+        tables.append(pa.concat_tables(blocks).sort_by("path"))
+    errors = [table["error"].to_pylist() for table in tables]
+    assert sum(error is not None for error in errors[0]) == 6
+    assert [error and error.split()[0] for error in errors[0]] == [error and error.split()[0] for error in errors[1]]
+    assert tables[0].drop_columns(["error"]).equals(tables[1].drop_columns(["error"]))
+
+
+def test_arrays_heatmaps_and_the_node(
+    local_ray: Any, fitted: Detector, small_file: Path, normals: list[np.ndarray]
+) -> None:
+    result = fitted.predict(normals[4])
+    node = local_ray.get_runtime_context().get_node_id()
+    for heatmaps in ("png16", "npy"):
+        dataset = local_ray.data.from_items([{"image": normals[4]}])
+        [row] = predict_dataset(dataset, small_file, image_column="image", num_actors=1, heatmaps=heatmaps).take_all()
+        assert row["score"] == pytest.approx(result.score, abs=1e-6)
+        assert row["path"] == ""
+        assert row["node"] == node
+        counted = [normal.score for normal in fitted.normal_scores_ if normal.counts]
+        assert row["normal_percentile"] == 100 * np.mean(np.array(counted) < result.score)
+        if heatmaps == "npy":
+            np.testing.assert_allclose(np.load(io.BytesIO(row["heatmap"])), result.heatmap, atol=1e-6)
+        else:
+            with Image.open(io.BytesIO(row["heatmap"])) as picture:
+                np.testing.assert_allclose(np.asarray(picture) / 65535, result.heatmap, atol=1e-5)
+
+
+def test_an_error_can_end_the_run(local_ray: Any, many: list[str], small_file: Path) -> None:
+    rows = predict_dataset(paths_dataset(many[7:8]), small_file, num_actors=1, errors="raise")
+    with pytest.raises(Exception, match=r"0007\.png is no image"):
+        rows.take_all()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -16,8 +17,12 @@ from typing import Any
 
 import pytest
 
+#: Of the clusters that tests start: all their processes have the same token, which is gone with them.
+os.environ.setdefault("RAY_AUTH_MODE", "token")
+os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+
 #: Tests that start Ray, which warns of its own code.
-RAY = [pytest.mark.ray, pytest.mark.filterwarnings("ignore:`use_push_based_shuffle` is deprecated:DeprecationWarning")]
+RAY = [pytest.mark.ray, pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context")]
 
 
 @contextlib.contextmanager
@@ -31,6 +36,7 @@ def ray_started(**options: Any) -> Iterator[Any]:
     ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
+    context.wait_for_min_actors_s = 60  # before any image, so that all actors have a part
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     try:
         yield ray
@@ -54,15 +60,24 @@ class RayNode:
     """
 
     def __init__(self, port: int, folder: Path, *, head: bool):
-        where = [f"--port={port}", "--include-dashboard=false"] if head else [f"--address=127.0.0.1:{port}"]
+        where = [f"--address=127.0.0.1:{port}"]
+        if head:
+            where = ["--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={folder}"]
         script = "from ray.scripts.scripts import main; main()"
         command = [sys.executable, "-c", script, "start", "--block", "--num-cpus=1", "--disable-usage-stats"]
         command += ["--object-store-memory=200000000", "--node-ip-address=127.0.0.1", *where]
-        if head:
-            command.append(f"--temp-dir={folder}")
+        # a machine that is gone is noticed after 2 seconds, in place of 15
+        health = {"RAY_health_check_period_ms": "500", "RAY_health_check_failure_threshold": "4"}
         self.log = folder / f"{'head' if head else 'second'}.log"
         with self.log.open("w") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+            self._process = subprocess.Popen(
+                command, stdout=log, stderr=log, env={**os.environ, **health}, start_new_session=True
+            )
+
+    def wait_until_started(self) -> None:
+        """Until it is a part of the cluster."""
+        wait_until(lambda: "Ray runtime started" in self.log.read_text() or self._process.poll() is not None)
+        assert self._process.poll() is None, self.log.read_text()
 
     def kill(self) -> None:
         """All of its processes at once, as a machine that loses its power."""

@@ -95,7 +95,7 @@ def extract_features(
 class FeatureSet(Sequence["StoredFeatures"]):
     """The features of images in parquet files, by path; in the place of images for `Detector.fit` and `Detector.rank`.
 
-    A slice is a set too. In memory are 200 bytes an image: arrays are read when they are used.
+    A slice is a set too. Arrays are read when they are used; the rest takes a kilobyte an image.
 
     Attributes:
         errors: path -> why there are no features of it.
@@ -156,6 +156,8 @@ def read_features(location: str | os.PathLike[str]) -> FeatureSet:
     for path in sorted(files):
         try:
             with pq.ParquetFile(path, filesystem=filesystem) as file:
+                if not set(_FACTS) <= set(file.schema_arrow.names):
+                    raise KeyError(f"columns {file.schema_arrow.names}")
                 for row_group in range(file.num_row_groups):
                     table = file.read_row_group(row_group, columns=list(_FACTS))
                     for row, entry in enumerate(table.to_pylist()):

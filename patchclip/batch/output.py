@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from .pool import DetectorFile
 
-#: What the rows of a folder were made with.
-_RUN_FILE = "run.json"
+#: What the rows of a folder were made with. What reads a folder as one table leaves out names that begin so.
+_RUN_FILE = "_run.json"
 
 #: Rows of a file at least, but where they have heatmaps: a file may then be as large as a block.
 _ROWS_PER_FILE = 1024
@@ -79,9 +79,7 @@ class RowFolder:
         earlier = self._read_settings()
         if earlier is None:
             if files := self._files():
-                raise ValueError(
-                    f"{location} has parquet files of something else, such as {files[0]}: name another folder"
-                )
+                raise ValueError(f"{location} has other parquet files, such as {files[0]}: name another folder")
             self._write_settings()
         elif earlier != self._settings:
             changed = [name for name in self._settings if earlier.get(name) != self._settings[name]]

@@ -63,9 +63,7 @@ def _connect(base: str) -> tuple[Any, str]:
     try:
         filesystem, root = fs.FileSystem.from_uri(base)
     except (ArrowException, ValueError) as error:
-        raise ValueError(
-            f"{base} is no address that pyarrow reads ({error}): it takes s3://, gs:// and file://"
-        ) from error
+        raise ValueError(f"{base} is no address that pyarrow reads ({error}): use s3://, gs:// or file://") from error
     return filesystem, root
 
 
@@ -133,8 +131,8 @@ def read_list(location: str) -> list[str]:
     filesystem, path = resolve(location)
     with filesystem.open_input_file(path) as file:
         if not path.lower().endswith(".parquet"):
-            text: str = os.fsdecode(file.read())
-            return [line for line in text.splitlines() if line.strip()]
+            lines = [os.fsdecode(line.rstrip(b"\r")) for line in file.read().split(b"\n")]
+            return [line for line in lines if line.strip()]
         import pyarrow.parquet as pq
 
         parquet = pq.ParquetFile(file)

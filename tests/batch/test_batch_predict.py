@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import os
 import signal
@@ -13,9 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import fit_quietly
 
 from patchclip import Detector, ImageError
-from patchclip.batch import predict_dataset, result_schema
+from patchclip.batch import extract_features, feature_schema, predict_dataset, read_features, result_schema
 from patchclip.batch.sources import fetch_bytes, paths_dataset
 
 from .conftest import CORRUPT_COUNT, IMAGE_COUNT
@@ -116,6 +118,40 @@ def test_arrays_heatmaps_and_the_node(
     counted = [normal.score for normal in fitted.normal_scores_ if normal.counts]
     assert row["normal_percentile"] == 100 * np.mean(np.array(counted) < result.score)
     np.testing.assert_allclose(np.load(io.BytesIO(row["heatmap"])), result.heatmap, atol=1e-6)
+
+
+def test_features_of_images_are_a_fit_on_them(
+    local_ray: Any, fitted: Detector, many: list[str], small_file: Path, shared_folder: str
+) -> None:
+    """The eighth image is corrupt."""
+    rows = extract_features(paths_dataset(many[:8], rows_per_block=4), small_file, num_actors=1)
+    rows.write_parquet(shared_folder, row_group_size=1, ray_remote_args={"num_cpus": 0})
+    assert pq.read_table(shared_folder).schema.equals(feature_schema())
+    features = read_features(shared_folder)
+    assert [stored.filename for stored in features] == many[:7]
+    assert [stored.filename for stored in features[::3]] == many[0:7:3]
+    assert features.errors.keys() == {many[7]}
+    expected = fit_quietly(copy.copy(fitted), many[:7])
+    found = fit_quietly(copy.copy(fitted), features)
+    assert found.threshold == pytest.approx(expected.threshold, abs=2e-3)
+    assert found.predict(many[8]).score == pytest.approx(expected.predict(many[8]).score, abs=2e-3)
+
+
+def test_an_exported_file_takes_no_torch(
+    local_ray: Any, local_model: str, normals: list[np.ndarray], tmp_path: Path
+) -> None:
+    """Looked up among the libraries that are mapped into the actor's process."""
+    detector = fit_quietly(Detector(local_model, precision="fp32", cues=("tokens", "texture")), normals[:3])
+    exported = tmp_path / "small.onnx"
+    detector.export(exported)
+    rows = predict_dataset(local_ray.data.from_items([{"image": normals[4]}] * 64), exported, image_column="image")
+    mapped: list[str] = []
+    for row in rows.iter_rows():
+        assert row["score"] == pytest.approx(detector.predict(normals[4]).score, abs=1e-4)
+        if not mapped:
+            mapped = [Path(f"/proc/{process}/maps").read_text() for process in actors_below(os.getpid())]
+    assert mapped
+    assert all("onnxruntime" in libraries and "libtorch" not in libraries for libraries in mapped)
 
 
 def test_an_error_can_end_the_run(local_ray: Any, many: list[str], small_file: Path) -> None:

@@ -151,7 +151,7 @@ class Detector(DetectorState):
 
         Args:
             images: normal images, or a mapping of class -> normal images of it. One works, but the threshold is a rough
-                guess then. All classes share the text of `object_name`.
+                guess then. All classes share the text of `object_name`. Or features of several, `batch.read_features`.
             progress: show a bar on a terminal or in a notebook.
 
         Raises:
@@ -279,6 +279,7 @@ class Detector(DetectorState):
 
         Args:
             images: of one product, at least two; several tens make a good ranking. An unreadable one has the score nan.
+                Or features of them, `batch.read_features`.
 
         Raises:
             ValueError: fewer than two readable images, one image in place of a list, or `cues` without a bank.

@@ -9,6 +9,7 @@ detector before.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
 import statistics
@@ -17,6 +18,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -41,24 +43,57 @@ def write_images(folder: Path, count: int, side: int) -> list[str]:
     return paths
 
 
-def rate_in_process(detector: Detector, paths: list[str]) -> float:
+class Speed(NamedTuple):
+    """By the clock, and by what the processors did for it: other programs on the machine slow down the first alone."""
+
+    images_per_s: float
+    cpu_s_per_image: float
+
+
+def cpu_seconds() -> float:
+    """Of this process and all that it has started and that are still there."""
+    parents, seconds = {}, {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = stat.read_text().rpartition(")")[2].split()
+            parents[int(stat.parent.name)] = int(fields[1])
+            seconds[int(stat.parent.name)] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    total = 0.0
+    for process, used in seconds.items():
+        ancestor = process
+        while ancestor not in (0, os.getpid()):
+            ancestor = parents.get(ancestor, 0)
+        total += used if ancestor == os.getpid() else 0
+    return total
+
+
+def in_process(detector: Detector, paths: list[str]) -> Speed:
     list(detector.predict_batch(paths[:16], progress=False))
-    begun = time.perf_counter()
+    begun, used = time.perf_counter(), cpu_seconds()
     count = sum(1 for _ in detector.predict_batch(paths, progress=False))
-    return count / (time.perf_counter() - begun)
+    return Speed(count / (time.perf_counter() - begun), (cpu_seconds() - used) / count)
 
 
-def rate_of_pool(file: Path, paths: list[str], *, actors: int, column: str = "path", decode: str = "actors") -> float:
+def by_pool(
+    file: Path,
+    paths: list[str],
+    *,
+    actors: int,
+    column: Literal["path", "bytes"] = "path",
+    decode: Literal["actors", "tasks"] = "actors",
+) -> Speed:
     dataset = paths_dataset(paths, rows_per_block=ROWS_PER_BLOCK)
     if column == "bytes":
         dataset = fetch_bytes(dataset)
     rows = predict_dataset(dataset, file, image_column=column, num_actors=actors, decode=decode)
-    begun, count, first = 0.0, 0, 0
+    begun, used, count, first = 0.0, 0.0, 0, 0
     for block in rows.iter_batches(batch_size=None, batch_format="pyarrow"):
         count += block.num_rows
         if first < actors * ROWS_PER_BLOCK:
-            begun, first = time.perf_counter(), count
-    return (count - first) / (time.perf_counter() - begun)
+            begun, used, first = time.perf_counter(), cpu_seconds(), count
+        if count == len(paths):  # before the pool ends
+            end, used = time.perf_counter(), cpu_seconds() - used
+    return Speed((count - first) / (end - begun), used / (count - first))
 
 
 def main() -> None:
@@ -73,8 +108,8 @@ def main() -> None:
     import ray.data
 
     os.environ.setdefault("RAY_worker_niceness", "0")  # else other programs on the machine go before Ray's workers
-    here = {"num_cpus": 2, "object_store_memory": 400_000_000, "include_dashboard": False}
-    ray.init(args.address, logging_level="error", log_to_driver=False, **here if args.address == "local" else {})
+    resources = {"num_cpus": 2, "object_store_memory": 400_000_000, "include_dashboard": False}
+    ray.init(args.address, logging_level="error", log_to_driver=False, **resources if args.address == "local" else {})
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.wait_for_min_actors_s = 120
@@ -86,26 +121,28 @@ def main() -> None:
         detector = Detector(precision="fp32").fit(paths[:4], progress=False)
         file = Path(temporary) / "detector.safetensors"
         detector.save(file)
-        runs: dict[str, Callable[[], float]] = {
-            "1 actor, two threads": lambda: rate_of_pool(file, paths, actors=1),
-            "2 actors, a thread each": lambda: rate_of_pool(file, paths, actors=2),
-            "2 actors, bytes through the object store": lambda: rate_of_pool(file, paths, actors=2, column="bytes"),
-            "2 actors, decoded in tasks": lambda: rate_of_pool(file, paths, actors=2, decode="tasks"),
+        runs: dict[str, Callable[[], Speed]] = {
+            "1 actor, two threads": lambda: by_pool(file, paths, actors=1),
+            "2 actors, a thread each": lambda: by_pool(file, paths, actors=2),
+            "2 actors, bytes through the object store": lambda: by_pool(file, paths, actors=2, column="bytes"),
+            "2 actors, decoded in tasks": lambda: by_pool(file, paths, actors=2, decode="tasks"),
         }
-        rates: dict[str, list[float]] = {name: [] for name in runs}
-        ratios: dict[str, list[float]] = {name: [] for name in runs}
+        found: dict[str, list[Speed]] = {name: [] for name in runs}
+        ratios: dict[str, list[Speed]] = {name: [] for name in runs}
         for _ in range(args.repeats):
             for name, run in runs.items():
-                before = rate_in_process(detector, paths)
-                rates[name].append(run())
-                after = rate_in_process(detector, paths)
-                ratios[name].append(2 * rates[name][-1] / (before + after))
-                load = f"load {os.getloadavg()[0]:.1f}"
-                print(f"    {name:42s} {before:7.2f} {rates[name][-1]:7.2f} {after:7.2f} images/s  {load}", flush=True)
+                before, here, after = in_process(detector, paths), run(), in_process(detector, paths)
+                found[name].append(here)
+                pairs = zip(here, before, after, strict=True)
+                ratios[name].append(Speed(*(2 * one / (first + second) for one, first, second in pairs)))
+                columns = " ".join(f"{speed[0]:6.2f}/s {speed[1]:5.3f} s" for speed in (before, here, after))
+                print(f"    {name:42s} {columns}  load {os.getloadavg()[0]:.1f}", flush=True)
     for name in runs:
-        spread = " ".join(f"{ratio:.2f}" for ratio in ratios[name])
-        median = statistics.median(ratios[name])
-        print(f"{name:42s} {statistics.median(rates[name]):7.2f} images/s  ratio {median:.2f}  ({spread})")
+        for index, unit in enumerate(("images/s", "s of a processor an image")):
+            median = statistics.median(speed[index] for speed in found[name])
+            ratio = statistics.median(speed[index] for speed in ratios[name])
+            spread = " ".join(f"{speed[index]:.2f}" for speed in ratios[name])
+            print(f"{name:42s} {median:7.3f} {unit}, ratio {ratio:.2f}  ({spread})")
     ray.shutdown()
 
 

@@ -1,8 +1,8 @@
-"""Images a second by a pool of Ray actors, each between two runs of `Detector.predict_batch` with two threads.
+"""Images a second by a pool of Ray actors, in turns with `Detector.predict_batch` in one process.
 
 python benchmarks/pool.py --images 240 --side 224 --repeats 3
 
-The ratio is to the mean of these two. A pool is measured from its second block on: its processes start and load the
+A ratio is to the run with two threads of the same turn. A pool is measured from its second block on: its processes start and load the
 detector before.
 """
 
@@ -67,7 +67,8 @@ def cpu_seconds() -> float:
     return total
 
 
-def in_process(detector: Detector, paths: list[str]) -> Speed:
+def in_process(detector: Detector, paths: list[str], *, threads: int) -> Speed:
+    torch.set_num_threads(threads)
     list(detector.predict_batch(paths[:16], progress=False))
     begun, used = time.perf_counter(), cpu_seconds()
     count = sum(1 for _ in detector.predict_batch(paths, progress=False))
@@ -114,7 +115,6 @@ def main() -> None:
     context.enable_progress_bars = False
     context.wait_for_min_actors_s = 120
     logging.getLogger("ray.data").setLevel("ERROR")
-    torch.set_num_threads(2)
     with tempfile.TemporaryDirectory() as temporary, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         paths = write_images(Path(temporary), args.images, args.side)
@@ -122,27 +122,25 @@ def main() -> None:
         file = Path(temporary) / "detector.safetensors"
         detector.save(file)
         runs: dict[str, Callable[[], Speed]] = {
+            "predict_batch, two threads": lambda: in_process(detector, paths, threads=2),
+            "predict_batch, one thread": lambda: in_process(detector, paths, threads=1),
             "1 actor, two threads": lambda: by_pool(file, paths, actors=1),
             "2 actors, a thread each": lambda: by_pool(file, paths, actors=2),
             "2 actors, bytes through the object store": lambda: by_pool(file, paths, actors=2, column="bytes"),
             "2 actors, decoded in tasks": lambda: by_pool(file, paths, actors=2, decode="tasks"),
         }
         found: dict[str, list[Speed]] = {name: [] for name in runs}
-        ratios: dict[str, list[Speed]] = {name: [] for name in runs}
         for _ in range(args.repeats):
             for name, run in runs.items():
-                before, here, after = in_process(detector, paths), run(), in_process(detector, paths)
-                found[name].append(here)
-                pairs = zip(here, before, after, strict=True)
-                ratios[name].append(Speed(*(2 * one / (first + second) for one, first, second in pairs)))
-                columns = " ".join(f"{speed[0]:6.2f}/s {speed[1]:5.3f} s" for speed in (before, here, after))
-                print(f"    {name:42s} {columns}  load {os.getloadavg()[0]:.1f}", flush=True)
-    for name in runs:
-        for index, unit in enumerate(("images/s", "s of a processor an image")):
-            median = statistics.median(speed[index] for speed in found[name])
-            ratio = statistics.median(speed[index] for speed in ratios[name])
-            spread = " ".join(f"{speed[index]:.2f}" for speed in ratios[name])
-            print(f"{name:42s} {median:7.3f} {unit}, ratio {ratio:.2f}  ({spread})")
+                found[name].append(run())
+                speed = found[name][-1]
+                load = f"load {os.getloadavg()[0]:.1f}"
+                print(f"    {name:42s} {speed[0]:6.2f} images/s {speed[1]:6.3f} s of a processor, {load}", flush=True)
+    for name, speeds in found.items():
+        ratios = [one[0] / two[0] for one, two in zip(speeds, found["predict_batch, two threads"], strict=True)]
+        rate, seconds = (statistics.median(speed[index] for speed in speeds) for index in (0, 1))
+        spread = " ".join(f"{ratio:.2f}" for ratio in ratios)
+        print(f"{name:42s} {rate:6.2f} images/s, {seconds:6.3f} s; ratio {statistics.median(ratios):.2f} ({spread})")
     ray.shutdown()
 
 

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 #: Paths of one block: what a task takes, and what is done again after a failure.
 ROWS_PER_BLOCK = 64
 
+#: Paths that the driver hands over at once, for tasks to divide: of each block it keeps some 50 kilobytes.
+_PATHS_PER_TABLE = 4096
+
 #: Files that one task reads at once, and the processors that such a task asks for: it waits most of the time.
 _READING_THREADS = 8
 _READING_CPUS = 0.25
@@ -147,11 +150,14 @@ def paths_dataset(paths: Sequence[str], *, rows_per_block: int = ROWS_PER_BLOCK)
     import pyarrow as pa
 
     ray = import_ray()
+    are_many = len(paths) > _PATHS_PER_TABLE
+    rows_per_table = _PATHS_PER_TABLE if are_many else rows_per_block
     tables = []
-    for start in range(0, len(paths), rows_per_block):
-        encoded = [os.fsencode(path) for path in paths[start : start + rows_per_block]]
+    for start in range(0, len(paths), rows_per_table):
+        encoded = [os.fsencode(path) for path in paths[start : start + rows_per_table]]
         tables.append(pa.table({PATH: pa.array(encoded, pa.binary())}))
-    return ray.data.from_arrow(tables)
+    dataset = ray.data.from_arrow(tables)
+    return dataset.repartition(target_num_rows_per_block=rows_per_block) if are_many else dataset
 
 
 def fetch_bytes(dataset: ray.data.Dataset) -> ray.data.Dataset:

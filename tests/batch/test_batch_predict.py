@@ -18,7 +18,7 @@ from conftest import fit_quietly
 
 from patchclip import Detector, ImageError
 from patchclip.batch import extract_features, feature_schema, predict_dataset, read_features, result_schema
-from patchclip.batch.sources import fetch_bytes, paths_dataset
+from patchclip.batch.sources import ROWS_PER_BLOCK, fetch_bytes, paths_dataset
 
 from .conftest import CORRUPT_COUNT, IMAGE_COUNT
 from .ray_processes import RAY, actors_below, wait_until
@@ -118,6 +118,13 @@ def test_arrays_heatmaps_and_the_node(
     counted = [normal.score for normal in fitted.normal_scores_ if normal.counts]
     assert row["normal_percentile"] == 100 * np.mean(np.array(counted) < result.score)
     np.testing.assert_allclose(np.load(io.BytesIO(row["heatmap"])), result.heatmap, atol=1e-6)
+
+
+def test_many_paths_are_divided_into_blocks(local_ray: Any) -> None:
+    paths = [f"/photos/{index:05d}.png" for index in range(10_000)]
+    blocks = list(paths_dataset(paths).iter_batches(batch_size=None, batch_format="pyarrow"))
+    assert max(block.num_rows for block in blocks) <= 2 * ROWS_PER_BLOCK
+    assert sorted(path.decode() for block in blocks for path in block["path"].to_pylist()) == paths
 
 
 def test_features_of_images_are_a_fit_on_them(

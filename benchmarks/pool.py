@@ -2,8 +2,8 @@
 
 python benchmarks/pool.py --images 240 --side 224 --repeats 3
 
-A ratio is to the run with two threads of the same turn. A pool is measured from its second block on: its processes start and load the
-detector before.
+A ratio is to the run with two threads of the same turn. A pool is measured from its second block on: its processes
+start and load the detector before.
 """
 
 from __future__ import annotations
@@ -25,8 +25,7 @@ import torch
 from PIL import Image
 
 from patchclip import Detector
-from patchclip.batch import predict_dataset
-from patchclip.batch.sources import fetch_bytes, paths_dataset
+from patchclip.batch import fetch_bytes, paths_dataset, predict_dataset
 from patchclip.synthetic import sample_surface
 
 ROWS_PER_BLOCK = 8

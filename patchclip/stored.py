@@ -30,7 +30,7 @@ _OTHER_OPTIONS = (
     "precision",
 )
 
-_TEXT, _P_IMAGE, _VECTORS = "text", "p_image", "vectors."
+_TEXT_MAP, _P_IMAGE, _VECTORS = "text_map", "p_image", "vectors."
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +70,7 @@ class StoredFeatures:
             tensors[name] = torch.from_numpy(array.astype(np.float32)).to(device)[None]
         vectors = {name.removeprefix(_VECTORS): grid for name, grid in tensors.items() if name.startswith(_VECTORS)}
         unnamed = torch.empty(1, *self.grid_hw, 0, device=device)
-        return Features(dense=unnamed, text=tensors.get(_TEXT), p_image=tensors.get(_P_IMAGE), vectors=vectors)
+        return Features(dense=unnamed, text=tensors.get(_TEXT_MAP), p_image=tensors.get(_P_IMAGE), vectors=vectors)
 
 
 def features_to_arrays(features: Features) -> dict[str, np.ndarray]:
@@ -81,7 +81,7 @@ def features_to_arrays(features: Features) -> dict[str, np.ndarray]:
     """
     tensors = {f"{_VECTORS}{name}": grid for name, grid in features.vectors.items()}
     if features.text is not None:
-        tensors[_TEXT] = features.text
+        tensors[_TEXT_MAP] = features.text
     if features.p_image is not None:
         tensors[_P_IMAGE] = features.p_image
     arrays = {}

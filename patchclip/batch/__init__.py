@@ -9,11 +9,14 @@ from __future__ import annotations
 from .features import FeatureSet, extract_features, feature_schema, read_features
 from .predict import predict_dataset
 from .rows import result_schema
+from .sources import fetch_bytes, paths_dataset
 
 __all__ = [
     "FeatureSet",
     "extract_features",
     "feature_schema",
+    "fetch_bytes",
+    "paths_dataset",
     "predict_dataset",
     "read_features",
     "result_schema",

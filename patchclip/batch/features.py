@@ -31,8 +31,8 @@ _FACTS = (PATH, ERROR, "size_hw", "fingerprint", "networks", "grid_hw")
 def feature_schema() -> pa.Schema:
     """The pyarrow schema of `extract_features`' rows.
 
-    `arrays` has "vectors.tokens" and those of the other banks, (rows, columns, D) each, and the text map "text" where
-    the detector has it: little-endian float16. Of an unreadable image, all but `path`, `error` and `node` are null.
+    `arrays` has "vectors.tokens" and those of the other banks, (rows, columns, D) each, and "text_map" where the
+    detector has it: little-endian float16. Of an unreadable image, all but `path`, `error` and `node` are null.
     """
     import pyarrow as pa
 

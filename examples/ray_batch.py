@@ -2,11 +2,11 @@
 
 python examples/ray_batch.py
 
-    fabric_hole.jpg     anomalous   score 0.347
-    metal_scratch.jpg   anomalous   score 0.388
-    tile_crack.jpg      anomalous   score 0.337
-    0.jpg               normal      score 0.036
-    1.jpg               normal      score 0.046
+    fabric_hole.jpg     anomalous   score 0.439
+    metal_scratch.jpg   anomalous   score 0.400
+    tile_crack.jpg      anomalous   score 0.348
+    0.jpg               normal      score 0.032
+    1.jpg               normal      score 0.034
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def main(images: list[Path], out: Path) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    shown = [*images_in(IMAGES), *(IMAGES / f"tile_normal/{index}.jpg" for index in range(2))]
+    shown = [*sorted(IMAGES.glob("*.jpg")), IMAGES / "tile_normal/0.jpg", IMAGES / "tile_normal/1.jpg"]
     parser.add_argument("images", type=Path, nargs="*", default=shown)
     given = parser.parse_args().images
     with tempfile.TemporaryDirectory() as temporary:

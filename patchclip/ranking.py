@@ -100,7 +100,7 @@ class _References:
             self.total_bytes += vectors.nbytes
 
 
-def rank(extractor: FeatureExtractor, images: Iterable[ImageLike], *, progress: bool) -> Ranking:
+def rank(extractor: FeatureExtractor, images: Iterable[ImageLike | StoredFeatures], *, progress: bool) -> Ranking:
     """See `Detector.rank`.
 
     Raises:
@@ -117,7 +117,11 @@ def rank(extractor: FeatureExtractor, images: Iterable[ImageLike], *, progress: 
 
 
 def fit_unlabelled(
-    extractor: FeatureExtractor, images: Iterable[ImageLike], *, at_most_anomalous: float, progress: bool
+    extractor: FeatureExtractor,
+    images: Iterable[ImageLike | StoredFeatures],
+    *,
+    at_most_anomalous: float,
+    progress: bool,
 ) -> tuple[Fitted, Threshold]:
     """See `Detector.fit_unlabelled`.
 

@@ -7,18 +7,15 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
 
 from ..normal_scores import NormalScore
+from ..viz import to_16_bit
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 #: Encodings of a heatmap.
 PNG16, NPY = HEATMAPS = ("png16", "npy")
-
-#: A heatmap of 1 is this value of a 16-bit PNG.
-_HEATMAP_FULL = 65535
 
 
 def result_schema(heatmaps: str | None = None) -> pa.Schema:
@@ -83,7 +80,7 @@ def encode_heatmap(heatmap: np.ndarray, encoding: str) -> bytes:
     """
     file = io.BytesIO()
     if encoding == PNG16:
-        Image.fromarray(np.round(heatmap * _HEATMAP_FULL).astype(np.uint16)).save(file, "PNG")
+        to_16_bit(heatmap).save(file, "PNG")
     else:
         np.save(file, heatmap)
     return file.getvalue()

@@ -70,10 +70,10 @@ def planned(data: Path, *, course: Path, peer_python: str | None, seeds: int = 1
         peer_python: of an environment with anomalib, which then runs the real sets; None leaves anomalib out.
         seeds: draws of the references of each real set.
     """
-    methods = ("--methods", "dense", "rank", "dense+bank")
+    methods = ["--methods", "dense", "rank", "dense+bank"]
     python = sys.executable
     if peer_python is not None:
-        methods += ("anomalib-patchcore-imagenet",)
+        methods.append("anomalib-patchcore-imagenet")
         python = peer_python
     runs = []
     real_sets = {category.name: ("--data", str(data / category.name)) for category in read_dataset(data)}

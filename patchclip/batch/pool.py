@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 #: find room beside a pool that has as many threads as there are processors.
 _LEAST_CPUS = 0.5
 
+#: Blocks of the dataset have at most so many bytes. With Ray's own 128 MiB, actors and their queues hold more bytes of
+#: files than a small object store has, and they go over the disk.
+_MAX_BLOCK_BYTES = 16 * 1024 * 1024
+
 
 @dataclass(frozen=True)
 class DetectorFile:
@@ -181,6 +185,8 @@ def run_in_pool(
     plan = plan_pool(nodes, num_actors=num_actors, num_gpus=num_gpus, batch_size=batch_size)
     device = "cuda" if num_gpus else "cpu"
     shared = {"image_column": image_column, "batch_size": batch_size, "threads": plan.threads, "device": device}
+    context = dataset.context  # of this dataset and what comes from it
+    context.target_max_block_size = min(context.target_max_block_size or _MAX_BLOCK_BYTES, _MAX_BLOCK_BYTES)
     return dataset.map_batches(
         worker,
         fn_constructor_args=(ray.put(detector_file),),

@@ -57,7 +57,7 @@ class TestRuns:
         again = command(*arguments)
         assert again.exit_code == 3, again.stderr
         assert "3 of 5 images have their rows already" in again.stderr
-        assert "new.jpg is no image" in again.stderr
+        assert f"note: {photos / 'new.jpg'} cannot be opened" in again.stderr
         rows = pq.read_table("rows").to_pylist()
         assert len(rows) == len({row["path"] for row in rows}) == 5
         assert [row for row in rows if row["path"] in {row["path"] for row in first}] == first

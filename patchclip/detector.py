@@ -166,7 +166,7 @@ class Detector(DetectorState):
     def fit_unlabelled(
         self, images: Iterable[ImageLike | StoredFeatures], *, at_most_anomalous: float = 0.2, progress: bool = True
     ) -> Detector:
-        """`fit` on unlabelled images: patches odder, by `rank`, than all in the most normal images stay out of banks.
+        """`fit` on unlabelled images: patches of the most anomalous ones, by `rank`, that are odd stay out of the banks.
 
         The threshold is never guaranteed: it may leave out the stated share of the images, and is too high where more
         are anomalous. Unreadable images are left out, with a warning.

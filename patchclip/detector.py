@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 import torch
 
-from . import calibration, fitting, inference, persistence, ranking
+from . import calibration, fitting, inference, persistence, ranking, teaching
 from .config import Config, Options
 from .encoders.clip import Backbone, resolve_device
 from .encoders.downloads import downloads
@@ -205,6 +205,29 @@ class Detector(DetectorState):
         self._threshold = calibration.calibrate(self._extractor, self._fitted, named, results, max_false_positive_rate)
         return self
 
+    def teach(self, examples: teaching.DefectExamples, *, add: bool = False, progress: bool = True) -> Detector:
+        """Learn kinds of defects from a few examples: regions are named by them from then on, in place of the text.
+
+        A region that is like none of the kinds has no name. One example of a kind works, five are far better. Kinds are
+        shared by all classes. A region is described by the network's features alone, so kinds outlast another `fit`.
+
+        Args:
+            examples: kind -> its images; or (image, mask) or (image, box), with a mask of the image's size or its path,
+                or (left, top, right, bottom) in pixels. An unmarked defect is the strongest region. {} forgets all.
+            add: keep what was taught before; copies of an example do not count.
+            progress: show a bar on a terminal or in a notebook.
+
+        Raises:
+            ImageError: an image cannot be used. After any error the detector is as it was.
+            ValueError: before `fit`, a kind of whose examples none has a region, or a mask or box that does not fit.
+        """
+        earlier = self._examples if add else None
+        with torch.autocast(self.backbone.device.type, enabled=False):
+            self._examples = teaching.teach(
+                self._extractor, self._fitted, self._threshold, examples, earlier=earlier, progress=progress
+            )
+        return self
+
     def predict(self, image: ImageLike) -> Result:
         """Heatmap, score, verdict and regions of one image; arrays are RGB: pass OpenCV's BGR as `image[..., ::-1]`.
 
@@ -236,7 +259,8 @@ class Detector(DetectorState):
         """
         self._extractor.check(prepared)
         with torch.autocast(self.backbone.device.type, enabled=False):  # the detector has a precision of its own
-            return inference.predict(self._extractor, self._fitted, self._threshold, prepared)
+            kinds = self._examples.learnt if self._examples else None
+            return inference.predict(self._extractor, self._fitted, self._threshold, prepared, kinds)
 
     @overload
     def predict_batch(
@@ -294,7 +318,7 @@ class Detector(DetectorState):
         Raises:
             OSError: the folder does not exist or cannot be written.
         """
-        persistence.save(path, self.backbone, self._config, self._fitted, self._threshold)
+        persistence.save(path, self.backbone, self._config, self._fitted, self._threshold, self._examples)
 
     @classmethod
     def load(
@@ -326,8 +350,11 @@ class Detector(DetectorState):
             detector._fitted = saved.fitted(detector._config, detector.backbone.device)
             detector._threshold = saved.threshold()
             saved.check_networks(detector.backbone, detector._config)
+            detector._examples = saved.examples()
             if detector._fitted is not None:
-                persistence.check_banks(detector._fitted, detector._extractor.example_features())
+                features = detector._extractor.example_features()
+                persistence.check_banks(detector._fitted, features)
+                persistence.check_examples(detector._examples, inference.kind_grids(features, 0))
         return detector
 
     def export(
@@ -361,8 +388,16 @@ class Detector(DetectorState):
         """
         from . import export, verification
 
-        extractor, fitted = self._extractor, self._fitted
-        export.export_onnx(path, extractor, fitted, self._threshold, image_hw=image_hw, int8_images=int8_images)
+        kinds = self._examples.learnt if self._examples else None
+        export.export_onnx(
+            path,
+            self._extractor,
+            self._fitted,
+            self._threshold,
+            kinds,
+            image_hw=image_hw,
+            int8_images=int8_images,
+        )
         if verify is None:
             return None
         return verification.verify(self.predict, path, verify, threads=torch.get_num_threads())

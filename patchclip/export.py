@@ -2,8 +2,9 @@
 
 Input "image": (B, 3, h, w). Outputs, float32 but for the class: "heatmap" (B, H, W) and "score" (B,), its maximum; with
 classes "class_index" (B,) int64; "fine_map" (B, rows, columns), the heatmap before it is interpolated to an image's
-size; "dense" (B, gh, gw, E), the tokens that regions are named by. `runtime.load` makes `Result`s of the last ones for
-images of any size and the file's proportions.
+size; "dense" (B, gh, gw, E), the tokens that regions are named by; with taught kinds of defects "vectors_<bank>" (B,
+rows, columns, D) of each bank that tells them too. `runtime.load` makes `Result`s of the last ones for images of any
+size and the file's proportions.
 
 The file is a trace of the functions that `Detector.predict` runs, in float32. It is tested with onnxruntime, with
 OpenVINO (hint INFERENCE_PRECISION_HINT "f32": by default it computes in 16 bits where the processor can), and with the
@@ -42,13 +43,14 @@ from .files import atomic_write, resolve_writable
 from .images.load import ImageLike, load_image, require_several
 from .images.plan import plan_square
 from .images.prepare import resize
-from .inference import combine, cue_maps, uses_text
+from .inference import combine, cue_maps, kind_bank_names, uses_text
 from .onnx_model import check, quantize, trace
 from .recipes import dense
-from .runtime.contents import CLASS_INDEX, FINE_MAP, HEATMAP, METADATA_KEY, SCORE, Contents
+from .runtime.contents import CLASS_INDEX, FINE_MAP, HEATMAP, METADATA_KEY, SCORE, Contents, vectors_output
 from .runtime.contents import DENSE as DENSE_TOKENS
 from .scoring.bank import PatchBank
 from .scoring.heatmap import enlarge, smooth
+from .scoring.kinds import DefectKinds
 from .scoring.memory import Fitted, Memory
 from .threshold import Threshold
 
@@ -65,6 +67,7 @@ def export_onnx(
     extractor: FeatureExtractor,
     fitted: Fitted | None,
     threshold: Threshold,
+    kinds: DefectKinds | None = None,
     *,
     image_hw: tuple[int, int] | None = None,
     int8_images: Sequence[ImageLike] | None = None,
@@ -89,12 +92,13 @@ def export_onnx(
     if int8_images is not None:
         interpolation, max_pixels = extractor.backbone.model.interpolation, extractor.config.max_pixels
         calibration = _calibration_inputs(int8_images, input_hw, interpolation, max_pixels)
-    module = ExportedDetector(extractor, fitted, input_hw=input_hw, heatmap_hw=heatmap_hw).eval()
+    kind_banks = kind_bank_names(extractor.descriptors) if kinds is not None else ()
+    module = ExportedDetector(extractor, fitted, input_hw=input_hw, heatmap_hw=heatmap_hw, kind_banks=kind_banks).eval()
     _check_file_size(module)
     _check_bank_size(extractor, fitted, input_hw)
-    contents = _contents(
-        extractor, fitted, threshold, input_hw=input_hw, heatmap_hw=heatmap_hw, is_int8=calibration is not None
-    )
+    is_int8 = calibration is not None
+    contents = _contents(extractor, fitted, threshold, input_hw=input_hw, heatmap_hw=heatmap_hw, is_int8=is_int8)
+    contents = replace(contents, kinds=kinds, kind_banks=kind_banks)
     model = trace(module, input_hw, module.output_names)
     with atomic_write(target) as temporary:
         temporary.write_bytes(model.SerializeToString())
@@ -109,6 +113,7 @@ class ExportedDetector(nn.Module):
 
     Args:
         input_hw: height and width of the network's input. heatmap_hw: of the heatmap.
+        kind_banks: names of the banks whose vectors are outputs.
     """
 
     def __init__(
@@ -118,6 +123,7 @@ class ExportedDetector(nn.Module):
         *,
         input_hw: tuple[int, int],
         heatmap_hw: tuple[int, int],
+        kind_banks: Sequence[str] = (),
     ):
         super().__init__()
         backbone = extractor.backbone.float32_copy()
@@ -132,6 +138,7 @@ class ExportedDetector(nn.Module):
         self.fitted = None if fitted is None else replace(fitted, memory=_traceable(fitted.memory))
         self.extractor = extractor
         self.heatmap_hw = heatmap_hw
+        self.kind_banks = kind_banks
 
     @property
     def has_classes(self) -> bool:
@@ -142,7 +149,7 @@ class ExportedDetector(nn.Module):
     def output_names(self) -> list[str]:
         """Of what `forward` returns."""
         classes = [CLASS_INDEX] if self.has_classes else []
-        return [HEATMAP, SCORE, *classes, FINE_MAP, DENSE_TOKENS]
+        return [HEATMAP, SCORE, *classes, FINE_MAP, DENSE_TOKENS, *map(vectors_output, self.kind_banks)]
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """(B, 3, h, w) in [0, 1] -> the outputs that the module's docstring describes."""
@@ -157,7 +164,8 @@ class ExportedDetector(nn.Module):
         heatmap = enlarge(fine_map, self.heatmap_hw)
         score = heatmap.amax((1, 2))
         classes = (class_index,) if self.has_classes and class_index is not None else ()
-        return (heatmap, score, *classes, fine_map[:, 0], features.dense)
+        vectors = [features.vectors[name] for name in self.kind_banks]
+        return (heatmap, score, *classes, fine_map[:, 0], features.dense, *vectors)
 
 
 class _Gelu(nn.Module):

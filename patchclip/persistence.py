@@ -8,7 +8,11 @@ Layout, format_version 2:
                             images}}
     tensors                 bank.<class index>.<bank name>, (N, D) float32
 
-Format_version 1 is the same without the sha256: a file of it that was damaged can load and give other results.
+Format_version 3 is the same with the kinds of defects that were taught, and only written where there are some:
+    detector["example_kinds"]   the kind of each example, N strings
+    tensor "examples"           (N, D) float32 of unit length, `scoring.kinds.describe_regions` of each
+
+Format_version 1 is as 2 without the sha256: a file of it that was damaged can load and give other results.
 
 What a detector depends on is saved with it, and checked when it is loaded. A file is read once, and not needed later.
 """
@@ -19,12 +23,13 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from .config import Config
@@ -35,10 +40,15 @@ from .files import atomic_write
 from .recipes import RECIPES
 from .recipes.features import Features
 from .scoring.cues import fingerprints
+from .scoring.kinds import Examples
 from .scoring.memory import Fitted, Memory
 from .threshold import Threshold
 
-FORMAT_VERSION = 2
+#: Of a file without taught kinds, which earlier versions of patchclip read, and of one with some.
+_PLAIN_VERSION, FORMAT_VERSION = 2, 3
+
+#: The tensor of the examples of kinds.
+EXAMPLES = "examples"
 
 #: The JSON of a detector; ours has a few kilobytes, and 100 bytes for each image that it was fitted with.
 _MAX_HEADER_BYTES = 64 * 1024 * 1024
@@ -48,7 +58,12 @@ _LENGTH_TOLERANCE = 0.01
 
 
 def save(
-    path: str | os.PathLike[str], backbone: Backbone, config: Config, fitted: Fitted | None, threshold: Threshold
+    path: str | os.PathLike[str],
+    backbone: Backbone,
+    config: Config,
+    fitted: Fitted | None,
+    threshold: Threshold,
+    examples: Examples | None,
 ) -> None:
     """Write the file in one step: a kill at any moment leaves the old file or the new one.
 
@@ -69,7 +84,11 @@ def save(
         "threshold": [threshold.value, threshold.source, threshold.guaranteed],
         "normal_scores": [astuple(normal) for normal in threshold.normal_scores],
     }
-    write_file(path, fitted.memory.tensors() if fitted else {}, content)
+    tensors = fitted.memory.tensors() if fitted else {}
+    if examples is not None:
+        content["example_kinds"] = examples.kinds
+        tensors[EXAMPLES] = torch.from_numpy(examples.vectors)
+    write_file(path, tensors, content)
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,8 +148,23 @@ class SavedDetector:
             raise ValueError("fingerprints that are no strings")
         if classes is None:
             return None
-        memory = Memory.from_tensors(self.tensors, classes, device, neighbours=config.neighbours)
+        banks = {name: tensor for name, tensor in self.tensors.items() if name != EXAMPLES}
+        memory = Memory.from_tensors(banks, classes, device, neighbours=config.neighbours)
         return Fitted(memory, weights, levels, image_fingerprints, image_hw)
+
+    def examples(self) -> Examples | None:
+        """Of the kinds that were taught; None without."""
+        kinds = self.content.get("example_kinds")
+        if kinds is None:
+            if EXAMPLES in self.tensors:
+                raise ValueError("examples without their kinds")
+            return None
+        vectors = self.tensors[EXAMPLES]
+        if not isinstance(kinds, list) or not kinds or not all(isinstance(kind, str) and kind for kind in kinds):
+            raise ValueError(f"kinds of examples {kinds}")
+        if self.content["classes"] is None or vectors.ndim != 2 or vectors.dtype != torch.float32:
+            raise ValueError("examples of kinds that cannot be compared with")
+        return Examples(tuple(kinds), vectors.numpy())
 
     def check_networks(self, backbone: Backbone, config: Config) -> None:
         """Raise WeightsUnavailableError where the banks were made by other networks."""
@@ -174,6 +208,22 @@ def check_banks(fitted: Fitted, features: Features) -> None:
                 raise ValueError(f"the bank {name} has vectors of another length than 1")
 
 
+def check_examples(examples: Examples | None, grids: Sequence[np.ndarray]) -> None:
+    """Raise ValueError where regions cannot be compared with the examples.
+
+    Args:
+        grids: of any image, `inference.kind_grids`.
+    """
+    if examples is None:
+        return
+    shape = (len(examples.kinds), sum(grid.shape[-1] for grid in grids))
+    if examples.vectors.shape != shape:
+        raise ValueError(f"examples of the shape {examples.vectors.shape} in place of {shape}")
+    lengths = np.linalg.norm(examples.vectors, axis=1)
+    if not (abs(lengths - 1) < _LENGTH_TOLERANCE).all():  # NaN too
+        raise ValueError("examples of another length than 1")
+
+
 @contextmanager
 def damage_reported(path: str | os.PathLike[str]) -> Iterator[None]:
     """What goes wrong with the contents of a file is a FileFormatError that names it."""
@@ -194,7 +244,7 @@ def write_file(path: str | os.PathLike[str], tensors: Mapping[str, torch.Tensor]
     plain = json.loads(json.dumps(content, default=lambda value: value.item()))
     whole = {
         "format": "detector",
-        "format_version": FORMAT_VERSION,
+        "format_version": FORMAT_VERSION if EXAMPLES in tensors else _PLAIN_VERSION,
         "sha256": _hash(plain, on_cpu),
         "detector": plain,
     }

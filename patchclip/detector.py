@@ -206,25 +206,22 @@ class Detector(DetectorState):
         return self
 
     def teach(self, examples: teaching.DefectExamples, *, add: bool = False, progress: bool = True) -> Detector:
-        """Learn kinds of defects from a few examples: regions are named by them from then on, in place of the text.
-
-        A region that is like none of the kinds has no name. One example of a kind works, five are far better. Kinds are
-        shared by all classes. A region is described by the network's features alone, so kinds outlast another `fit`.
+        """Learn kinds of defects from a few examples, one or better five of each: regions are named by them from then
+        on, and not by the text; one that is like none of them has no name. Another `fit` keeps them.
 
         Args:
-            examples: kind -> its images; or (image, mask) or (image, box), with a mask of the image's size or its path,
-                or (left, top, right, bottom) in pixels. An unmarked defect is the strongest region. {} forgets all.
-            add: keep what was taught before; copies of an example do not count.
+            examples: kind -> its images, or (image, mask) or (image, box) of each; see `teaching`. {} forgets all.
+            add: keep what was taught before.
             progress: show a bar on a terminal or in a notebook.
 
         Raises:
             ImageError: an image cannot be used. After any error the detector is as it was.
             ValueError: before `fit`, a kind of whose examples none has a region, or a mask or box that does not fit.
         """
-        earlier = self._examples if add else None
+        extractor, fitted, earlier = self._extractor, self._fitted, self._examples if add else None
         with torch.autocast(self.backbone.device.type, enabled=False):
             self._examples = teaching.teach(
-                self._extractor, self._fitted, self._threshold, examples, earlier=earlier, progress=progress
+                extractor, fitted, self._threshold, examples, earlier=earlier, progress=progress
             )
         return self
 
@@ -259,8 +256,7 @@ class Detector(DetectorState):
         """
         self._extractor.check(prepared)
         with torch.autocast(self.backbone.device.type, enabled=False):  # the detector has a precision of its own
-            kinds = self._examples.learnt if self._examples else None
-            return inference.predict(self._extractor, self._fitted, self._threshold, prepared, kinds)
+            return inference.predict(self._extractor, self._fitted, self._threshold, prepared, self._learnt_kinds)
 
     @overload
     def predict_batch(
@@ -347,14 +343,7 @@ class Detector(DetectorState):
         resolve_device(device)  # a wrong device is no damage of the file
         with persistence.damage_reported(path), downloads(allowed=allow_download):
             detector = cls(**saved.options(pretrained), device=device)
-            detector._fitted = saved.fitted(detector._config, detector.backbone.device)
-            detector._threshold = saved.threshold()
-            saved.check_networks(detector.backbone, detector._config)
-            detector._examples = saved.examples()
-            if detector._fitted is not None:
-                features = detector._extractor.example_features()
-                persistence.check_banks(detector._fitted, features)
-                persistence.check_examples(detector._examples, inference.kind_grids(features, 0))
+            detector._fitted, detector._threshold, detector._examples = saved.state(detector._extractor)
         return detector
 
     def export(
@@ -388,16 +377,8 @@ class Detector(DetectorState):
         """
         from . import export, verification
 
-        kinds = self._examples.learnt if self._examples else None
-        export.export_onnx(
-            path,
-            self._extractor,
-            self._fitted,
-            self._threshold,
-            kinds,
-            image_hw=image_hw,
-            int8_images=int8_images,
-        )
+        fitted, threshold, kinds = self._fitted, self._threshold, self._learnt_kinds
+        export.export_onnx(path, self._extractor, fitted, threshold, kinds, image_hw=image_hw, int8_images=int8_images)
         if verify is None:
             return None
         return verification.verify(self.predict, path, verify, threads=torch.get_num_threads())

@@ -2,9 +2,8 @@
 
 Input "image": (B, 3, h, w). Outputs, float32 but for the class: "heatmap" (B, H, W) and "score" (B,), its maximum; with
 classes "class_index" (B,) int64; "fine_map" (B, rows, columns), the heatmap before it is interpolated to an image's
-size; "dense" (B, gh, gw, E), the tokens that regions are named by; with taught kinds of defects "vectors_<bank>" (B,
-rows, columns, D) of each bank that tells them too. `runtime.load` makes `Result`s of the last ones for images of any
-size and the file's proportions.
+size; "dense" (B, gh, gw, E), the tokens that regions are named by; with taught kinds "vectors_<bank>" (B, rows, columns,
+D), by which they are told too. `runtime.load` makes `Result`s of the last ones, for images of the file's proportions.
 
 The file is a trace of the functions that `Detector.predict` runs, in float32. It is tested with onnxruntime, with
 OpenVINO (hint INFERENCE_PRECISION_HINT "f32": by default it computes in 16 bits where the processor can), and with the
@@ -92,13 +91,11 @@ def export_onnx(
     if int8_images is not None:
         interpolation, max_pixels = extractor.backbone.model.interpolation, extractor.config.max_pixels
         calibration = _calibration_inputs(int8_images, input_hw, interpolation, max_pixels)
-    kind_banks = kind_bank_names(extractor.descriptors) if kinds is not None else ()
-    module = ExportedDetector(extractor, fitted, input_hw=input_hw, heatmap_hw=heatmap_hw, kind_banks=kind_banks).eval()
+    banks = kind_bank_names(extractor.descriptors) if kinds is not None else ()
+    module = ExportedDetector(extractor, fitted, input_hw=input_hw, heatmap_hw=heatmap_hw, kind_banks=banks).eval()
     _check_file_size(module)
     _check_bank_size(extractor, fitted, input_hw)
-    is_int8 = calibration is not None
-    contents = _contents(extractor, fitted, threshold, input_hw=input_hw, heatmap_hw=heatmap_hw, is_int8=is_int8)
-    contents = replace(contents, kinds=kinds, kind_banks=kind_banks)
+    contents = _contents(extractor, fitted, threshold, module, kinds, is_int8=calibration is not None)
     model = trace(module, input_hw, module.output_names)
     with atomic_write(target) as temporary:
         temporary.write_bytes(model.SerializeToString())
@@ -113,7 +110,7 @@ class ExportedDetector(nn.Module):
 
     Args:
         input_hw: height and width of the network's input. heatmap_hw: of the heatmap.
-        kind_banks: names of the banks whose vectors are outputs.
+        kind_banks: whose vectors are outputs.
     """
 
     def __init__(
@@ -137,6 +134,7 @@ class ExportedDetector(nn.Module):
         self.states = extractor.states.cpu() if uses_text(extractor, fitted) else None
         self.fitted = None if fitted is None else replace(fitted, memory=_traceable(fitted.memory))
         self.extractor = extractor
+        self.input_hw = input_hw
         self.heatmap_hw = heatmap_hw
         self.kind_banks = kind_banks
 
@@ -278,19 +276,19 @@ def _contents(
     extractor: FeatureExtractor,
     fitted: Fitted | None,
     threshold: Threshold,
+    module: ExportedDetector,
+    kinds: DefectKinds | None,
     *,
-    input_hw: tuple[int, int],
-    heatmap_hw: tuple[int, int],
     is_int8: bool,
 ) -> Contents:
     """What a program that runs the file must know."""
     config, model = extractor.config, extractor.backbone.model
     return Contents(
-        size_hw=input_hw,
+        size_hw=module.input_hw,
         interpolation=model.interpolation,
         side=config.image_size,
         patch=extractor.backbone.patch,
-        heatmap_hw=heatmap_hw,
+        heatmap_hw=module.heatmap_hw,
         threshold=threshold,
         max_false_positive_rate=float(config.max_false_positive_rate),
         classes=fitted.class_names if fitted else (),
@@ -304,6 +302,8 @@ def _contents(
         max_pixels=config.max_pixels,
         defects=extractor.defect_names,
         versions={name: importlib.metadata.version(name) for name in ("torch", "onnx", "onnxscript")},
+        kinds=kinds,
+        kind_banks=tuple(module.kind_banks),
     )
 
 

@@ -9,7 +9,7 @@ from .normal_scores import NormalScore
 from .threshold import Threshold
 
 if TYPE_CHECKING:
-    from .scoring.kinds import Examples
+    from .scoring.kinds import DefectKinds, Examples
     from .scoring.memory import Fitted, Memory
 
 
@@ -81,7 +81,9 @@ class DetectorState(ThresholdState):
     @property
     def kinds_(self) -> dict[str, int]:
         """Kind of defect -> how many examples of it were taught; empty without."""
-        if self._examples is None:
-            return {}
-        learnt = self._examples.learnt
-        return dict(zip(learnt.names, learnt.counts, strict=True))
+        learnt = self._learnt_kinds
+        return {} if learnt is None else dict(zip(learnt.names, learnt.counts, strict=True))
+
+    @property
+    def _learnt_kinds(self) -> DefectKinds | None:
+        return None if self._examples is None else self._examples.learnt

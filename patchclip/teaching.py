@@ -1,4 +1,13 @@
-"""Images of known defects -> what `Detector.teach` keeps: a vector of the defect in each."""
+"""Images of known defects -> what `Detector.teach` keeps: a vector of the defect in each.
+
+An example is an image, whose strongest region is taken to be the defect; or (image, mask), with a mask (H, W) of the
+upright image's size, bool or anything that a mask file may hold, a PIL image, or the path of a file; or (image, box),
+with left, top, right and bottom in pixels. An image without a region above the threshold is named in a warning and left
+out. Copies of an example count once. Kinds are shared by all classes.
+
+A vector comes from the network's features, weighted by the heatmap, and is not compared with the banks: what it means
+changes with the options of the detector alone, so a refit forgets no kinds. Files of other networks are refused.
+"""
 
 from __future__ import annotations
 

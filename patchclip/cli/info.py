@@ -32,7 +32,8 @@ def run(console: Console, args: Namespace) -> int:
 
 
 def _detector_facts(path: str) -> dict[str, Any]:
-    from ..persistence import EXAMPLES, damage_reported, read_file
+    from ..detector_file import EXAMPLES
+    from ..persistence import damage_reported, read_file
 
     saved = read_file(path)
     with damage_reported(path):

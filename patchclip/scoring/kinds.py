@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -32,6 +33,9 @@ _RELATIVE_TEMPERATURE = 0.2
 
 #: Examples that hardly differ are taken to differ by so much.
 _MIN_DISSIMILARITY = 0.01
+
+#: Of saved vectors of unit length.
+_LENGTH_TOLERANCE = 1e-3
 
 #: Heat above the median that counts, so that cells without any are not lost.
 _MIN_HEAT = 1e-4
@@ -71,6 +75,22 @@ class Examples:
     def learnt(self) -> DefectKinds:
         """What they teach."""
         return learn_kinds(self.kinds, self.vectors)
+
+    @classmethod
+    def from_saved(cls, kinds: Any, vectors: np.ndarray) -> Examples:
+        """As they were saved.
+
+        Raises:
+            ValueError: other values.
+        """
+        if not isinstance(kinds, list) or not kinds or not all(isinstance(kind, str) and kind for kind in kinds):
+            raise ValueError(f"kinds of examples {kinds}")
+        if vectors.dtype != np.float32 or vectors.ndim != 2 or len(vectors) != len(kinds):
+            raise ValueError(f"examples of {vectors.dtype} and the shape {vectors.shape}")
+        lengths = np.linalg.norm(vectors, axis=1)
+        if not (abs(lengths - 1) < _LENGTH_TOLERANCE).all():  # NaN too
+            raise ValueError("examples of another length than 1")
+        return cls(tuple(kinds), vectors)
 
 
 def describe_regions(heatmap: np.ndarray, shares: np.ndarray, grids: Sequence[np.ndarray]) -> np.ndarray:

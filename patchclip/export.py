@@ -2,15 +2,13 @@
 
 Input "image": (B, 3, h, w). Outputs, float32 but for the class: "heatmap" (B, H, W) and "score" (B,), its maximum; with
 classes "class_index" (B,) int64; "fine_map" (B, rows, columns), the heatmap before it is interpolated to an image's
-size; "dense" (B, gh, gw, E), the tokens that regions are named by; with taught kinds "vectors_<bank>" (B, rows, columns,
-D), by which they are told too. `runtime.load` makes `Result`s of the last ones, for images of the file's proportions.
+size; "dense" (B, gh, gw, E), tokens that regions are named by; with taught kinds "vectors_<bank>" (B, rows, columns, D),
+by which they are told too. `runtime.load` makes `Result`s of the last ones, for images of the file's proportions.
 
 The file is a trace of the functions that `Detector.predict` runs, in float32. It is tested with onnxruntime, with
 OpenVINO (hint INFERENCE_PRECISION_HINT "f32": by default it computes in 16 bits where the processor can), and with the
-dnn module of OpenCV 5, where a `Net` keeps the batch size of its first input.
-
-Opset 17 is the first with LayerNormalization; `onnx.version_converter` makes any later one of it. The metadata entry
-"patchclip" is described in `runtime.contents`.
+dnn module of OpenCV 5, where a `Net` keeps the batch size of its first input. Opset 17 is the first with
+LayerNormalization; `onnx.version_converter` makes any later one of it. `runtime.contents` describes the metadata entry.
 
 Recipe "winclip" is refused: it runs the network on each of hundreds of windows, which takes seven times as long as
 "dense" by the embedded model. So are tiles: classes, windows and the grids of banks join tiles between the network and

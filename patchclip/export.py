@@ -2,8 +2,8 @@
 
 Input "image": (B, 3, h, w). Outputs, float32 but for the class: "heatmap" (B, H, W) and "score" (B,), its maximum; with
 classes "class_index" (B,) int64; "fine_map" (B, rows, columns), the heatmap before it is interpolated to an image's
-size; "dense" (B, gh, gw, E), tokens that regions are named by; with taught kinds "vectors_<bank>" (B, rows, columns, D),
-by which they are told too. `runtime.load` makes `Result`s of the last ones, for images of the file's proportions.
+size; "dense" (B, gh, gw, E), tokens that regions are named by; with taught kinds "vectors_<bank>" (B, rows, columns,
+D), by which they are told too. `runtime.load` makes `Result`s of the last ones, for images of the file's proportions.
 
 The file is a trace of the functions that `Detector.predict` runs, in float32. It is tested with onnxruntime, with
 OpenVINO (hint INFERENCE_PRECISION_HINT "f32": by default it computes in 16 bits where the processor can), and with the

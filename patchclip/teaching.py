@@ -47,8 +47,13 @@ _MOST_NAMED = 10
 
 
 @dataclass(frozen=True, eq=False)
-class _Example:
-    """name: for messages; marked: the mask or the box, None without."""
+class Example:
+    """One image of a known defect.
+
+    Attributes:
+        name: for messages.
+        marked: the mask or the box; None without.
+    """
 
     kind: str
     name: str
@@ -81,7 +86,7 @@ def teach(
     listed = _list_examples(examples, max_pixels=extractor.config.max_pixels)
     with progress_bar("teach", total=len(listed), show=progress) as bar:
         for example in listed:
-            vector = _describe_defect(extractor, fitted, threshold, example)
+            vector = describe_defect(extractor, fitted, threshold, example)
             bar.update()
             if vector is None:
                 not_found.append(f"{example.name} ({example.kind})")
@@ -102,7 +107,7 @@ def teach(
     return Examples(tuple(kinds), np.stack(vectors)) if kinds else None
 
 
-def _list_examples(examples: DefectExamples, *, max_pixels: int | None) -> list[_Example]:
+def _list_examples(examples: DefectExamples, *, max_pixels: int | None) -> list[Example]:
     """Of all kinds.
 
     Raises:
@@ -129,12 +134,12 @@ def _list_examples(examples: DefectExamples, *, max_pixels: int | None) -> list[
                         f"{len(item)} values"
                     )
                 image, marked = item
-            listed.append(_Example(kind, image_name(image, index), image, marked))
+            listed.append(Example(kind, image_name(image, index), image, marked))
     return listed
 
 
-def _describe_defect(
-    extractor: FeatureExtractor, fitted: Fitted, threshold: Threshold, example: _Example
+def describe_defect(
+    extractor: FeatureExtractor, fitted: Fitted, threshold: Threshold, example: Example
 ) -> np.ndarray | None:
     """(D,) of the marked defect, else of the strongest region; None where no region is above the threshold.
 
@@ -173,7 +178,7 @@ def _is_known(kind: str, vector: np.ndarray, kinds: Iterable[str], vectors: Iter
 # --- masks and boxes --------------------------------------------------------------------------------------------------
 
 
-def _read_marked(example: _Example, image_hw: tuple[int, int]) -> np.ndarray:
+def _read_marked(example: Example, image_hw: tuple[int, int]) -> np.ndarray:
     """(H, W) bool.
 
     Raises:

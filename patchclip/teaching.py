@@ -1,9 +1,9 @@
 """Images of known defects -> what `Detector.teach` keeps: a vector of the defect in each.
 
 An example is an image, whose strongest region is taken to be the defect; or (image, mask), with a mask (H, W) of the
-upright image's size, bool or anything that a mask file may hold, a PIL image, or the path of a file; or (image, box),
-with left, top, right and bottom in pixels. An image without a region above the threshold is named in a warning and left
-out. Copies of an example count once. Kinds are shared by all classes.
+upright image's size, bool or anything that a mask file may hold, a PIL image, or the path of a file or of several; or
+(image, box), with left, top, right and bottom in pixels. An image without a region above the threshold is named in a
+warning and left out. Copies of an example count once. Kinds are shared by all classes.
 
 A vector comes from the network's features, weighted by the heatmap, and is not compared with the banks: what it means
 changes with the options of the detector alone, so a refit forgets no kinds. Files of other networks are refused.
@@ -36,8 +36,8 @@ from .scoring.memory import Fitted
 from .scoring.regions import find_regions
 from .threshold import Threshold
 
-#: Where a defect is: a mask of its image's size or the path of one, or a box (left, top, right, bottom) in pixels.
-MaskOrBox: TypeAlias = "np.ndarray | Image.Image | str | os.PathLike[str] | Sequence[float]"
+#: Where a defect is: a mask of its image's size, the paths of such, or a box (left, top, right, bottom) in pixels.
+MaskOrBox: TypeAlias = "np.ndarray | Image.Image | str | os.PathLike[str] | Sequence[str] | Sequence[float]"
 
 #: What `Detector.teach` takes: kind -> images of it, or (image, mask) or (image, box).
 DefectExamples: TypeAlias = "Mapping[str, Sequence[ImageLike | tuple[ImageLike, MaskOrBox]]]"
@@ -185,8 +185,9 @@ def _read_marked(example: Example, image_hw: tuple[int, int]) -> np.ndarray:
         ValueError: a mask or a box that does not fit the image, or marks nothing.
     """
     marked, whose = example.marked, f"of {example.name} ({example.kind})"
-    if isinstance(marked, (str, os.PathLike)):
-        mask, problem = read_mask(Sample(Path(example.name), 1, example.kind, (Path(marked),)), image_hw)
+    files = _mask_files(marked)
+    if files:
+        mask, problem = read_mask(Sample(Path(example.name), 1, example.kind, files), image_hw)
         if mask is None:
             raise ValueError(f"the mask {whose} cannot be used: {problem}")
         return mask
@@ -206,6 +207,14 @@ def _read_marked(example: Example, image_hw: tuple[int, int]) -> np.ndarray:
     if not mask.any():
         raise ValueError(f"the mask {whose} marks nothing: leave it out, or mark the defect")
     return mask
+
+
+def _mask_files(marked: Any) -> tuple[Path, ...]:
+    """The paths of mask files; none for a mask or a box."""
+    paths = [marked] if isinstance(marked, (str, os.PathLike)) else marked
+    if isinstance(paths, (tuple, list)) and all(isinstance(path, (str, os.PathLike)) for path in paths):
+        return tuple(Path(path) for path in paths)
+    return ()
 
 
 def _fill_box(box_xyxy: np.ndarray, image_hw: tuple[int, int], whose: str) -> np.ndarray:

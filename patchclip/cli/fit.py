@@ -73,8 +73,8 @@ def _classes(console: Console, args: Namespace) -> dict[str, list[str]]:
     return {name: normal_images(console, paths, option) for name, paths in folders.items()}
 
 
-def _defect_examples(console: Console, folder: str | None) -> dict[str, list[str | tuple[str, str]]]:
-    """Kind -> its images, each with its mask where there is one; empty without a folder."""
+def _defect_examples(console: Console, folder: str | None) -> dict[str, list[str | tuple[str, list[str]]]]:
+    """Kind -> its images, each with its masks where there are some; empty without a folder."""
     if folder is None:
         return {}
     from ..datasets.listing import list_images, subfolders
@@ -82,13 +82,13 @@ def _defect_examples(console: Console, folder: str | None) -> dict[str, list[str
     option = "--defect-examples"
     if not Path(folder).is_dir():
         raise click.UsageError(f"{option}: {folder} is no folder: name one with a folder of images for each kind")
-    examples: dict[str, list[str | tuple[str, str]]] = {}
+    examples: dict[str, list[str | tuple[str, list[str]]]] = {}
     for kind in subfolders(Path(folder)):
         masks = list_images(kind).masks
-        group: list[str | tuple[str, str]] = []
+        group: list[str | tuple[str, list[str]]] = []
         for image in normal_images(console, [str(kind)], option):
-            its_masks = masks.get(Path(image), ())
-            group.append((image, str(its_masks[0])) if its_masks else image)
+            its_masks = [str(mask) for mask in masks.get(Path(image), ())]
+            group.append((image, its_masks) if its_masks else image)
         examples[kind.name] = group
     if not examples:
         raise click.UsageError(f"{option}: {folder} has no folders in it, one for each kind of defect")
@@ -143,9 +143,7 @@ COMMAND = Command(
         ],
     },
     examples=[
-        "patchclip fit good/ -o bottle.safetensors --object bottle",
+        "patchclip fit good/ -o bottle.safetensors --defect-examples defects/",
         "patchclip fit --class cap=good/caps --class bottle=good/bottles",
-        "patchclip fit good/ --defect-examples defects/ -o kinds.safetensors",
-        "patchclip fit photos/ --unlabelled 0.2 -o odd.safetensors",
     ],
 )

@@ -140,7 +140,7 @@ def calls_of_one_predict(detector: Detector, image: np.ndarray) -> list[list[Cal
     return stacks
 
 
-@pytest.mark.parametrize("kind", ["zero-shot", "fitted", "fitted with classes", "tiles", "winclip"])
+@pytest.mark.parametrize("kind", ["zero-shot", "fitted", "fitted with classes", "taught", "tiles", "winclip"])
 def test_one_predict_is_short_to_read(
     kind: str, tiny: Detector, fitted_tiny: Detector, local_model: str, normals: list[np.ndarray]
 ) -> None:
@@ -149,6 +149,9 @@ def test_one_predict_is_short_to_read(
         "zero-shot": lambda: tiny,
         "fitted": lambda: fitted_tiny,
         "fitted with classes": lambda: fit_quietly(copy.copy(tiny), classes),
+        "taught": lambda: copy.copy(fitted_tiny).teach(
+            {"dark": [(normals[4], (0, 0, 20, 20)), (normals[5], (9, 9, 30, 30))]}
+        ),
         "tiles": lambda: fit_quietly(Detector(local_model, tile=60), normals[:2]),
         "winclip": lambda: fit_quietly(Detector(local_model, recipe="winclip"), normals[:2]),
     }[kind]()

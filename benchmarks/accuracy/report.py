@@ -167,8 +167,9 @@ def _confusions(measured: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         given = sorted({name for names in confusion.values() for name in names if name} | confusion.keys())
         columns = [*given, NO_NAME]
         rows = {kind: [names.get(column, 0) for column in columns] for kind, names in confusion.items()}
-        by = f"after {entry['examples']} examples of each kind" if entry["examples"] else "by the text"
-        title = f"{by}: right {entry['right']:.2f} of {entry['images']} images, without a name {entry['none']:.2f}"
+        count = entry["examples"]
+        by = f"after examples of each kind: {count}" if count else "by the text"
+        title = f"{by}; right {entry['right']:.2f} of {entry['images']} images, without a name {entry['none']:.2f}"
         heads = [*given, "no name"]
         right = [[kind == column for column in columns] for kind in rows]
         confusions.append({"title": title, "heads": heads, "rows": list(zip(rows.items(), right, strict=True))})

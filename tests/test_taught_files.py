@@ -85,7 +85,7 @@ def test_kinds_come_back_exactly(
 def test_the_layout_is_as_documented(saved: SavedDetector) -> None:
     assert saved.content["example_kinds"] == ["hole"] * 3 + ["scratch"] * 3
     vectors = saved.tensors[EXAMPLES]
-    assert (vectors.dtype, vectors.shape) == (torch.float32, (6, 192 + 384 + 39 + 112))
+    assert (vectors.dtype, vectors.shape) == (torch.float32, (6, 192 + 384 + 112))
     torch.testing.assert_close(vectors.norm(dim=1), torch.ones(6))
 
 
@@ -98,10 +98,10 @@ def test_the_layout_is_as_documented(saved: SavedDetector) -> None:
         ({"example_kinds": ["hole"] * 5 + [7]}, "as it was"),
         ({"example_kinds": "abcdef"}, "as it was"),
         ({"classes": None, "cue_weights": {}}, "as it was"),
-        ({}, torch.full((6, 727), torch.nan)),
-        ({}, torch.ones(6, 727)),
+        ({}, torch.full((6, 688), torch.nan)),
+        ({}, torch.ones(6, 688)),
         ({}, torch.eye(6, 700)),
-        ({}, torch.eye(6, 727, dtype=torch.float64)),
+        ({}, torch.eye(6, 688, dtype=torch.float64)),
     ],
 )
 def test_malformed_kinds(entries: dict[str, Any], examples: Any, saved: SavedDetector, tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_the_entry_of_an_exported_file(exported: OnnxDetector) -> None:
     assert entries["format_version"] == 3
     kinds = entries["kinds"]
     assert (kinds["names"], kinds["counts"]) == (["hole", "scratch"], [3, 3])
-    assert kinds["banks"] == ["tokens", "texture", "imagenet"]
+    assert kinds["banks"] == ["tokens", "imagenet"]
 
 
 @pytest.mark.parametrize(
@@ -164,6 +164,7 @@ def test_the_entry_of_an_exported_file(exported: OnnxDetector) -> None:
         {"temperature": 0},
         {"unknown": float("nan")},
         {"prototypes": "AAAA"},
+        {"offsets": "AAAAAAAAAAAAAAAAAAAAAA=="},
     ],
 )
 def test_malformed_entries(changes: dict[str, Any], exported_path: Path, tmp_path: Path) -> None:

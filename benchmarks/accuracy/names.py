@@ -92,8 +92,8 @@ def _name(defects: _Defects, examples: np.ndarray, rest: np.ndarray) -> tuple[np
     """The names that are shown, and the likeliest kinds, of the images `rest` after these examples."""
     learnt = internals.learn_kinds(list(defects.kinds[examples]), defects.vectors[examples])
     shown = [internals.choose_kind(vector, learnt)[0] or NO_NAME for vector in defects.vectors[rest]]
-    similarities = defects.vectors[rest] @ learnt.prototypes.T  # (rest, K)
-    return np.array(shown), np.array(learnt.names)[similarities.argmax(1)]
+    scores = learnt.scores(defects.vectors[rest])  # (rest, K)
+    return np.array(shown), np.array(learnt.names)[scores.argmax(1)]
 
 
 def _leave_kinds_out(

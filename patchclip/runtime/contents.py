@@ -19,8 +19,9 @@ Format_version 2:
     defects                     names, temperature, and embeddings: base64 of (K, E) float32, little endian, by which
                                 regions are named (`scoring.regions`); null without names
     kinds                       null, or in format_version 3 the kinds of defects that were taught (`scoring.kinds`):
-                                names and counts of their examples; prototypes, base64 of (K, D) float32, little endian;
-                                unknown, temperature; banks, whose outputs "vectors_<bank>" tell them beside "dense"
+                                names and counts of their examples; directions (K, D), offsets (K, 1) and prototypes
+                                (K, D), base64 of float32, little endian; unknown, temperature; banks, whose outputs
+                                "vectors_<bank>" tell them beside "dense"
 
 Files without taught kinds have format_version 2, which earlier versions of patchclip read. Format_version 1 had neither
 the outputs "fine_map" and "dense" nor what regions and other sizes need.
@@ -236,6 +237,8 @@ def _kinds_to_dict(kinds: DefectKinds, banks: tuple[str, ...]) -> dict[str, Any]
     return {
         "names": list(kinds.names),
         "counts": list(kinds.counts),
+        "directions": _to_base64(kinds.directions),
+        "offsets": _to_base64(kinds.offsets),
         "prototypes": _to_base64(kinds.prototypes),
         "unknown": kinds.unknown,
         "temperature": kinds.temperature,
@@ -248,11 +251,16 @@ def _kinds_from_dict(entry: Mapping[str, Any] | None) -> tuple[DefectKinds | Non
     if entry is None:
         return None, ()
     names, counts = tuple(entry["names"]), tuple(entry["counts"])
-    prototypes = _from_base64(entry["prototypes"], len(names))
+    directions, offsets, prototypes = (
+        _from_base64(entry[name], len(names)) for name in ("directions", "offsets", "prototypes")
+    )
+    if directions.shape != prototypes.shape or offsets.shape != (len(names), 1):
+        raise ValueError(f"kinds of the shapes {directions.shape}, {offsets.shape} and {prototypes.shape}")
     unknown, temperature = float(entry["unknown"]), float(entry["temperature"])
     if not names or len(counts) != len(names) or not math.isfinite(unknown) or not 0 < temperature < math.inf:
         raise ValueError(f"kinds {names} of {counts} examples at a temperature of {temperature}")
-    return DefectKinds(names, counts, prototypes, unknown, temperature), tuple(entry["banks"])
+    kinds = DefectKinds(names, counts, directions, offsets[:, 0], prototypes, unknown, temperature)
+    return kinds, tuple(entry["banks"])
 
 
 def _to_base64(vectors: np.ndarray) -> str:

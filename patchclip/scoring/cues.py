@@ -63,6 +63,7 @@ BANK_CUES: tuple[BankCue, ...] = (
         texture.make_descriptor,
         ranking_gain=0.51,
         half_at=texture.HALF_AT,
+        tells_kinds=False,
         fingerprint=texture.fingerprint,
     ),
     BankCue("imagenet", timm.make_descriptor, output=0, gain=4.0, ranking_gain=3.62, fingerprint=timm.fingerprint),

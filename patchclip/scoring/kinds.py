@@ -1,8 +1,8 @@
 """Kinds of defects learnt from examples: the vector of a region, and the kind that it is most like.
 
-By numpy alone, since an exported file names regions without torch. A kind is the mean of its examples' vectors
-(prototypical networks, arXiv 1703.05175, without any training), so that a kind with many examples does not drown one
-with few. What none of the kinds is like enough is of an unknown kind.
+By numpy alone, since an exported file names regions without torch. Which kind is told by least squares with a ridge on
+the examples' vectors, each kind with the same weight, so that one with many examples does not drown one with few. What
+is not like enough the mean of any kind's examples is of an unknown kind.
 
 The constants were chosen on synthetic products of held-out families (benchmarks/CHOICES.md).
 """
@@ -28,14 +28,19 @@ _SPREADS_BELOW_OTHERS = 0.5
 _UNKNOWN_OF_ONE = 0.72
 _DISSIMILARITY_OF_ONE = 0.21
 
-#: Temperature of the probabilities, relative to the mean of 1 - similarity of an example that is left out.
+#: Temperature of the probability that a region is of a known kind, relative to the mean of 1 - similarity of an example
+#: that is left out; and of the probabilities among the known kinds.
 _RELATIVE_TEMPERATURE = 0.2
+_SCORE_TEMPERATURE = 0.07
 
 #: Examples that hardly differ are taken to differ by so much.
 _MIN_DISSIMILARITY = 0.01
 
 #: Of saved vectors of unit length.
 _LENGTH_TOLERANCE = 1e-3
+
+#: Where all examples are equal.
+_MIN_RIDGE = 1e-9
 
 #: Heat above the median that counts, so that cells without any are not lost.
 _MIN_HEAT = 1e-4
@@ -47,16 +52,23 @@ class DefectKinds:
 
     Attributes:
         names: of K kinds; counts: how many examples each has.
-        prototypes: (K, D) float32 of unit length.
-        unknown: similarity below which a region is of an unknown kind.
-        temperature: of the probabilities.
+        directions: (K, D) float32; offsets: (K,) float32. The highest of their scores is the likeliest kind.
+        prototypes: (K, D) float32 of unit length, the mean of each kind's examples.
+        unknown: similarity to all prototypes below which a region is of an unknown kind.
+        temperature: of the probability that it is of a known one.
     """
 
     names: tuple[str, ...]
     counts: tuple[int, ...]
+    directions: np.ndarray
+    offsets: np.ndarray
     prototypes: np.ndarray
     unknown: float
     temperature: float
+
+    def scores(self, vectors: np.ndarray) -> np.ndarray:
+        """(..., D) of `describe_regions` -> (..., K), the highest for the likeliest kind."""
+        return vectors @ self.directions.T + self.offsets
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +139,7 @@ def _squared_heat(heatmap: np.ndarray, grid_hw: tuple[int, int]) -> np.ndarray:
 
 
 def learn_kinds(kinds: Sequence[str], vectors: np.ndarray) -> DefectKinds:
-    """The prototypes of kinds, and what lies too far from all of them.
+    """What tells kinds apart, and what is none of them.
 
     Args:
         kinds: of each of N examples; vectors: (N, D) float32 of unit length.
@@ -136,6 +148,7 @@ def learn_kinds(kinds: Sequence[str], vectors: np.ndarray) -> DefectKinds:
     labels = np.array([names.index(kind) for kind in kinds])
     counts = np.bincount(labels)  # (K,)
     sums = np.stack([vectors[labels == label].sum(0) for label in range(len(names))]).astype(np.float64)  # (K, D)
+    directions, offsets = _fit_least_squares(vectors.astype(np.float64), labels, counts)
     highest, labels_of = _left_out_similarities(vectors.astype(np.float64), labels, sums, counts)
     if len(highest) == 0:
         unknown, dissimilarity = _UNKNOWN_OF_ONE, _DISSIMILARITY_OF_ONE
@@ -148,10 +161,29 @@ def learn_kinds(kinds: Sequence[str], vectors: np.ndarray) -> DefectKinds:
     return DefectKinds(
         names=names,
         counts=tuple(counts.tolist()),
+        directions=directions.astype(np.float32),
+        offsets=offsets.astype(np.float32),
         prototypes=_unit(sums).astype(np.float32),
         unknown=unknown,
         temperature=_RELATIVE_TEMPERATURE * dissimilarity,
     )
+
+
+def _fit_least_squares(vectors: np.ndarray, labels: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(K, D) directions and (K,) offsets of ridge regression to 1 for the own kind and 0 for others, less 1 / K.
+
+    The ridge is the mean squared length of the centred vectors; every kind has the same weight.
+    """
+    weights = len(labels) / len(counts) / counts[labels]  # 1 on average
+    mean = np.average(vectors, axis=0, weights=weights)
+    roots = np.sqrt(weights)[:, None]
+    centred = (vectors - mean) * roots  # (N, D)
+    wanted = (np.eye(len(counts))[labels] - 1 / len(counts)) * roots  # (N, K)
+    products = centred @ centred.T  # (N, N)
+    ridge = max(np.trace(products) / len(labels), _MIN_RIDGE)
+    solved = np.linalg.solve(products + ridge * np.eye(len(labels)), wanted)  # (N, K)
+    directions = solved.T @ centred
+    return directions, -directions @ mean
 
 
 def _left_out_similarities(
@@ -177,19 +209,24 @@ def _left_out_similarities(
 
 
 def choose_kind(vector: np.ndarray, kinds: DefectKinds) -> tuple[str | None, float | None]:
-    """The kind that a region is most like, and the probability that it is of that kind, among all kinds and an unknown
-    one; None where it is likelier of an unknown one.
+    """The likeliest kind of a region, and the probability that it is of that kind, not of another or an unknown one; None
+    where it is like none of them.
 
     Args:
         vector: (D,) of `describe_regions`.
     """
     similarities = kinds.prototypes @ vector  # (K,)
-    best = int(similarities.argmax())
-    if similarities[best] < kinds.unknown:
+    if similarities.max() < kinds.unknown:
         return None, None
-    logits = np.append(similarities, kinds.unknown).astype(np.float64) / kinds.temperature
-    odds = np.exp(logits - logits.max())
-    return kinds.names[best], float(odds[best] / odds.sum())
+    unknown = _softmax(np.append(similarities, kinds.unknown) / kinds.temperature)[-1]
+    probabilities = _softmax(kinds.scores(vector) / _SCORE_TEMPERATURE)  # (K,)
+    best = int(probabilities.argmax())
+    return kinds.names[best], float((1 - unknown) * probabilities[best])
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    odds = np.exp(logits.astype(np.float64) - logits.max())
+    return odds / odds.sum()
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from sklearn.linear_model import Ridge
 
 from patchclip.scoring.kinds import DefectKinds, Examples, choose_kind, describe_regions, learn_kinds
 from patchclip.scoring.regions import DefectNames, named_regions
@@ -82,6 +83,19 @@ def test_many_examples_of_a_kind_do_not_drown_few() -> None:
     assert similar_to_others == pytest.approx((mean_of_many + cosine(30)) / 2, abs=1e-5)  # a half each
 
 
+def test_least_squares_against_scikit_learn() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.array([0] * 12 + [1] * 3 + [2] * 5)
+    vectors = rng.normal(size=(20, 7)) + 3 * np.eye(7)[labels]
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    weights = 20 / 3 / np.bincount(labels)[labels]
+    mean = np.average(vectors, axis=0, weights=weights)
+    ridge = np.average(((vectors - mean) ** 2).sum(1), weights=weights)
+    model = Ridge(alpha=ridge).fit(vectors, np.eye(3)[labels] - 1 / 3, sample_weight=weights)
+    learnt = learn_kinds([str(label) for label in labels], vectors)
+    np.testing.assert_allclose(learnt.scores(vectors), model.predict(vectors), atol=1e-5)
+
+
 def test_one_example_of_each_kind() -> None:
     learnt = learn_kinds(["a", "b", "c"], at(0, 90, 150))
     to_others = np.array([cosine(90), cosine(60), cosine(60)])
@@ -103,11 +117,15 @@ def test_equal_examples_leave_room() -> None:
 
 
 def test_confidence_counts_an_unknown_kind_too() -> None:
-    kinds = DefectKinds(("a", "b"), (1, 1), at(0, 90), 0.5, 0.1)
+    directions, offsets = 0.1 * at(0, 90), np.array([0, 0.02], np.float32)
+    kinds = DefectKinds(("a", "b"), (1, 1), directions, offsets, at(0, 90), 0.5, 0.1)
     name, confidence = choose_kind(at(30)[0], kinds)
     odds = [math.exp(cosine(30) / 0.1), math.exp(0.5 / 0.1), math.exp(0.5 / 0.1)]
+    known = (odds[0] + odds[1]) / sum(odds)
+    scores = [0.1 * cosine(30), 0.1 * 0.5 + 0.02]
+    assert kinds.scores(at(30))[0].tolist() == pytest.approx(scores)
     assert name == "a"
-    assert confidence == pytest.approx(odds[0] / sum(odds), rel=1e-5)
+    assert confidence == pytest.approx(known / (1 + math.exp((scores[1] - scores[0]) / 0.07)), rel=1e-4)
     assert choose_kind(at(-61)[0], kinds) == (None, None)
 
 
@@ -140,7 +158,8 @@ def test_taught_kinds_come_before_the_text() -> None:
     dense = np.zeros((2, 4, 2), np.float32)
     dense[:, 0], dense[:, 3] = (1, 0), (-1, 0)
     text = DefectNames(("dent", "hole"), np.eye(2, dtype=np.float32), 0.1)
-    kinds = DefectKinds(("scratch",), (3,), at(10), 0.5, 0.1)
+    zero = np.zeros((1, 2), np.float32)
+    kinds = DefectKinds(("scratch",), (3,), zero, zero[:, 0], at(10), 0.5, 0.1)
     first, second = named_regions(heatmap, 0.5, dense, text, kinds=kinds, grids=[dense])
     assert (first.defect, first.defect_source) == ("scratch", "examples")
     assert first.confidence == pytest.approx(1 / (1 + math.exp((0.5 - cosine(10)) / 0.1)), rel=1e-4)

@@ -31,7 +31,7 @@ _DISSIMILARITY_OF_ONE = 0.21
 #: Temperature of the probability that a region is of a known kind, relative to the mean of 1 - similarity of an example
 #: that is left out; and of the probabilities among the known kinds.
 _RELATIVE_TEMPERATURE = 0.2
-_SCORE_TEMPERATURE = 0.07
+_SCORE_TEMPERATURE = 0.08
 
 #: Examples that hardly differ are taken to differ by so much.
 _MIN_DISSIMILARITY = 0.01
@@ -209,8 +209,8 @@ def _left_out_similarities(
 
 
 def choose_kind(vector: np.ndarray, kinds: DefectKinds) -> tuple[str | None, float | None]:
-    """The likeliest kind of a region, and the probability that it is of that kind, not of another or an unknown one; None
-    where it is like none of them.
+    """The likeliest kind of a region, and the probability that it is of that kind, not of another or an unknown one;
+    None where it is like none of them.
 
     Args:
         vector: (D,) of `describe_regions`.

@@ -125,7 +125,7 @@ def test_confidence_counts_an_unknown_kind_too() -> None:
     scores = [0.1 * cosine(30), 0.1 * 0.5 + 0.02]
     assert kinds.scores(at(30))[0].tolist() == pytest.approx(scores)
     assert name == "a"
-    assert confidence == pytest.approx(known / (1 + math.exp((scores[1] - scores[0]) / 0.07)), rel=1e-4)
+    assert confidence == pytest.approx(known / (1 + math.exp((scores[1] - scores[0]) / 0.08)), rel=1e-4)
     assert choose_kind(at(-61)[0], kinds) == (None, None)
 
 

@@ -19,6 +19,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +40,16 @@ products. Nothing was tuned on the other sets, except that one idea, later dropp
 other, without a normal image or a label (`Detector.rank`); all other methods are there to compare.
 `random-vit` is a network of the same shape with random weights, `texture` a fixed descriptor without any learning,
 `imagenet` the embedded features of EfficientNet-Lite0, learnt by others from photographs of everyday things.
-`anomalib-patchcore` and `anomalib-patchcore-imagenet` are anomalib's own PatchCore, on patchclip's tokens and on
-features of that EfficientNet-Lite0.
+`anomalib-patchcore-imagenet` is anomalib's own PatchCore on that EfficientNet-Lite0.
 """
 
-#: Real sets that are installed as packages, and how many of their many test images are measured.
+#: Real sets that are installed as packages.
 _PACKAGED = ("elpv", "textile")
-_PACKAGED_LIMIT = ("--limit", "100")
+
+#: Test images of either label of a real set: some have thousands, and each draw of the references measures all.
+_LIMIT = ("--limit", "100")
+
+_UNTIMED = ("--latency", "0")
 
 
 @dataclass(frozen=True)
@@ -63,48 +67,29 @@ def planned(data: Path, *, course: Path, peer_python: str | None, seeds: int = 1
 
     Args:
         data: of the real sets; course: of the course layout.
-        peer_python: of an environment with anomalib; None leaves the comparison with it out.
+        peer_python: of an environment with anomalib, which then runs the real sets; None leaves anomalib out.
         seeds: draws of the references of each real set.
     """
-    all_methods = ("--methods", "dense", "rank", "winclip", "bank", "texture", "imagenet", "random-vit", "dense+bank")
-    few_methods = ("--methods", "dense", "rank", "texture", "imagenet", "random-vit", "dense+bank")
-    draws = ("--seeds", str(seeds))
-    shots = ("--shots", "0", "1", "4", "16")
-    untimed = ("--latency", "0")
-    sets = [category.name for category in read_dataset(data)]
+    methods = ["--methods", "dense", "rank", "dense+bank"]
+    python = sys.executable
+    if peer_python is not None:
+        methods.append("anomalib-patchcore-imagenet")
+        python = peer_python
     runs = []
-    for name in sets:
-        latency = () if name == "magnetic_tile" else untimed
-        runs.append(Run(name, name, ("--data", str(data / name), *shots, *draws, *latency)))
-    for name in _PACKAGED:
-        arguments = ("--dataset", name, *few_methods, *_PACKAGED_LIMIT, *shots, *draws, *untimed)
-        runs.append(Run(name, name, arguments))
-    runs.append(Run("synthetic", "The synthetic set", all_methods))
-    course_arguments = ("--data", str(course), "--seeds", "3", *untimed)
+    real_sets = {category.name: ("--data", str(data / category.name)) for category in read_dataset(data)}
+    real_sets |= {name: ("--dataset", name) for name in _PACKAGED}
+    for name, source in real_sets.items():
+        draws = ("--shots", "0", "1", "4", "16", "--seeds", str(seeds), *_LIMIT)
+        runs.append(Run(name, name, (*source, *methods, *draws, *_UNTIMED), python))
+    synthetic = ("dense", "rank", "winclip", "bank", "texture", "imagenet", "random-vit", "dense+bank")
+    runs.append(Run("synthetic", "The synthetic set", ("--methods", *synthetic)))
+    course_arguments = ("--data", str(course), "--seeds", "3", *_UNTIMED)
     runs.append(Run("course", "The course's layout, and its baselines", course_arguments))
     if peer_python is not None:
-        runs += _planned_peers(data, sets, draws, peer_python)
+        winclip = ("--methods", "dense+bank", "winclip", "anomalib-winclip", "--shots", "4", "--seeds", "1")
+        tile = ("--data", str(data / "magnetic_tile"), *winclip)
+        runs.append(Run("peers_winclip", "Beside anomalib's WinCLIP, on the same weights", tile, peer_python))
     return runs
-
-
-def _planned_peers(data: Path, sets: Sequence[str], draws: Sequence[str], python: str) -> list[Run]:
-    """Beside anomalib: PatchCore on every real set, WinCLIP on one."""
-    methods = ("--methods", "dense+bank", "anomalib-patchcore-imagenet", "anomalib-patchcore", "--shots", "4", *draws)
-    untimed = ("--latency", "0")
-    paths = [argument for name in sets for argument in ("--data", str(data / name))]
-    packaged = [argument for name in _PACKAGED for argument in ("--dataset", name)]
-    tile = ("--data", str(data / "magnetic_tile"), "--shots", "4", "--seeds", "1")
-    winclip = ("--methods", "dense+bank", "winclip", "anomalib-winclip")
-    return [
-        Run("peers", "Beside anomalib's PatchCore", (*paths, *methods), python),
-        Run(
-            "peers_packaged",
-            "Beside anomalib's PatchCore: solar cells and textile",
-            (*packaged, *_PACKAGED_LIMIT, *methods, *untimed),
-            python,
-        ),
-        Run("peers_winclip", "Beside anomalib's WinCLIP, on the same weights", (*tile, *winclip), python),
-    ]
 
 
 def make_course(data: Path, folder: Path, *, each: int = 16) -> Path:
@@ -129,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, required=True, help="a folder with magnetic_tile and others, MVTec layout")
     parser.add_argument("--out", type=Path, required=True, help="where the runs go, each with its report.html")
     parser.add_argument("--only", nargs="+", metavar="RUN", help="these sections alone (synthetic, elpv, course, ...)")
-    parser.add_argument("--peer-python", help="of an environment with anomalib; without it those sections are left out")
+    parser.add_argument("--peer-python", help="of an environment with anomalib; without it anomalib is left out")
     parser.add_argument("--seeds", type=int, default=10, help="draws of each real set (default: %(default)s)")
     parser.add_argument(
         "--results", type=Path, default=RESULTS, help="the file to write (default: benchmarks/RESULTS.md)"
@@ -159,10 +144,11 @@ def section(run: Run, content: Mapping[str, Any]) -> str:
     blocks = [f"## {run.title}", f"```\n{command}\n```", one_line(content["environment"]) + "."]
     means = [row for row in content["summary"] if row["category"] == "mean"]
     each = [row for row in content["summary"] if row["category"] != "mean"]
+    summary_table = partial(tables.summary_table, timed=bool(content["latency"]))
     if means:
-        blocks += [tables.summary_table(means), _folded("By category", tables.summary_table(each))]
+        blocks += [summary_table(means), _folded("By category", summary_table(each))]
     else:
-        blocks.append(tables.summary_table(each))
+        blocks.append(summary_table(each))
     if content["data"] and content["data"][0]["layout"] == "course":
         blocks.append(against_baselines(content["summary"]))
     if names := tables.names_table(content["rows"]):

@@ -41,7 +41,7 @@ from .images.load import ImageLike, load_image, require_several
 from .images.plan import plan_square
 from .images.prepare import resize
 from .inference import combine, cue_maps, kind_bank_names, uses_text
-from .onnx_model import check, quantize, trace
+from .onnx_model import check, quantize, simplify, trace
 from .recipes import dense
 from .runtime.contents import CLASS_INDEX, FINE_MAP, HEATMAP, METADATA_KEY, SCORE, Contents, vectors_output
 from .runtime.contents import DENSE as DENSE_TOKENS
@@ -122,13 +122,14 @@ class ExportedDetector(nn.Module):
     ):
         super().__init__()
         backbone = extractor.backbone.float32_copy()
-        _replace_gelu(backbone)
+        simplify(backbone)
         backbone.positions((input_hw[0] // backbone.patch, input_hw[1] // backbone.patch))  # kept, not traced
         self.backbone = backbone
         self.descriptors = nn.ModuleDict()
         if fitted is not None:
             for name, descriptor in copy.deepcopy(extractor.descriptors).items():  # at once: some cues share one
                 self.descriptors[name] = descriptor.to("cpu", torch.float32)
+            simplify(self.descriptors)
         self.states = extractor.states.cpu() if uses_text(extractor, fitted) else None
         self.fitted = None if fitted is None else replace(fitted, memory=_traceable(fitted.memory))
         self.extractor = extractor
@@ -162,21 +163,6 @@ class ExportedDetector(nn.Module):
         classes = (class_index,) if self.has_classes and class_index is not None else ()
         vectors = [features.vectors[name] for name in self.kind_banks]
         return (heatmap, score, *classes, fine_map[:, 0], features.dense, *vectors)
-
-
-class _Gelu(nn.Module):
-    """GELU with the factor of one half last: OpenCV's dnn module crashes on the order in which torch writes it."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Of any shape."""
-        return x * (1 + torch.erf(x / 2**0.5)) * 0.5
-
-
-def _replace_gelu(network: nn.Module) -> None:
-    for parent in list(network.modules()):
-        for name, module in parent.named_children():
-            if isinstance(module, nn.GELU) and module.approximate == "none":
-                setattr(parent, name, _Gelu())
 
 
 def _traceable(memory: Memory) -> Memory:

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from .encoders.downloads import root_logger_silenced
+from .encoders.timm import PaddedFirst
 
 OPSET = 17
 
@@ -29,6 +30,24 @@ _REDUCTIONS = {"ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin"}
 
 #: Attributes that opset 18 added: name -> default.
 _LATER_DEFAULTS = {"antialias": 0, "keep_aspect_ratio_policy": b"stretch", "noop_with_empty_axes": 0}
+
+
+class _Gelu(nn.Module):
+    """GELU with the factor of one half last: OpenCV's dnn module crashes on the order in which torch writes it."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Of any shape."""
+        return x * (1 + torch.erf(x / 2**0.5)) * 0.5
+
+
+def simplify(network: nn.Module) -> None:
+    """In place, the same values by operations that programs for ONNX files run, and run fast."""
+    for parent in list(network.modules()):
+        for name, module in parent.named_children():
+            if isinstance(module, nn.GELU) and module.approximate == "none":
+                setattr(parent, name, _Gelu())
+            elif isinstance(module, PaddedFirst):
+                setattr(parent, name, module.block)  # they pad without a copy, and set no borders to zero
 
 
 def trace(module: nn.Module, input_hw: tuple[int, int], names: Sequence[str]) -> Any:

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from .errors import ImageError
 from .images.load import ImageLike, load_image
@@ -16,7 +17,6 @@ from .scoring.heatmap import separate_heatmaps
 from .scoring.regions import find_regions, median_and_half_maximum
 
 if TYPE_CHECKING:
-    import torch
     from PIL import Image
 
 #: Boxes are found on a heatmap whose longer side has at most so many pixels: it has no finer detail than a few a patch.
@@ -183,18 +183,24 @@ class Ranking:
         return [item.source for item in ordered[:count]]
 
     def find_odd_patches(self, at_most_anomalous: float) -> tuple[list[ImageLike], list[torch.Tensor]]:
-        """The readable images as they were given, and of each the patches that are odder than all of the most normal
-        images: (gh, gw) bool.
+        """The readable images as they were given, and of each the patches that are odd: (gh, gw) bool.
+
+        These are patches of the most anomalous images that are odder than the oddest patch of half of the others. With
+        the oddest patch of all the others as the limit, much of a faint defect stays (benchmarks/CHOICES.md).
 
         Args:
-            at_most_anomalous: share in [0, 1) of the images, rounded up, that are not among the most normal.
+            at_most_anomalous: share in [0, 1) of the images, rounded up, that are among the most anomalous.
         """
         ordered = self._by_rank()
-        anomalous_count = math.ceil(at_most_anomalous * len(ordered) - 1e-9)
-        most_normal = ordered[min(anomalous_count, len(ordered) - 1) :]
-        level = max(float(item.patch_map.max()) for item in most_normal)
+        anomalous_count = min(math.ceil(at_most_anomalous * len(ordered) - 1e-9), len(ordered) - 1)
+        level = float(np.median([float(item.patch_map.max()) for item in ordered[anomalous_count:]]))
+        anomalous = {item.index for item in ordered[:anomalous_count]}
         readable = [item for item in self.items if item.error is None]
-        return [item.source for item in readable], [item.patch_map > level for item in readable]
+        odd_patches = []
+        for item in readable:
+            is_odd = item.patch_map > level
+            odd_patches.append(is_odd if item.index in anomalous else torch.zeros_like(is_odd))
+        return [item.source for item in readable], odd_patches
 
     def table(self) -> list[dict[str, Any]]:
         """A row for each image, the most anomalous first and unreadable ones last, for `csv.DictWriter` or JSON.

@@ -127,7 +127,7 @@ class Result:
         labels = []
         for region in self.regions:
             name = describe_defect(region.defect, region.confidence)
-            labels.append((region.box_xyxy, f"{name}, score {region.score:.2f}"))
+            labels.append((region.box_xyxy, f"{name} | {region.score:.2f}"))
         heatmap = np.maximum(self.heatmap - self._background, 0)
         level = self._region_level - self._background
         return viz.overlay(self.image, heatmap, level, labels, max_side=max_side)

@@ -47,11 +47,11 @@ def cell(value: Mapping[str, Any] | None, *, worst: bool = False, interval: bool
     return " ".join(parts)
 
 
-def summary_table(summary: Sequence[Mapping[str, Any]]) -> str:
-    """One row for each category, method and number of shots."""
+def summary_table(summary: Sequence[Mapping[str, Any]], *, timed: bool = True) -> str:
+    """One row for each category, method and number of shots; with seconds an image where it is timed."""
     columns = shown_columns(summary)
     several = len({(row["dataset"], row["category"]) for row in summary}) > 1
-    head = ["method", "shots", "images", *columns.values(), "s/image"]
+    head = ["method", "shots", "images", *columns.values(), *(["s/image"] if timed else [])]
     lines = []
     for row in summary:
         values = [
@@ -59,7 +59,9 @@ def summary_table(summary: Sequence[Mapping[str, Any]]) -> str:
         ]
         images = f"{row['images'] - row['anomalous']} + {row['anomalous']}"
         shots = f"{row['shots']} x {row['seeds']}" if row["seeds"] > 1 else f"{row['shots']}"
-        line = [row["method"], shots, images, *values, f"{row['seconds_per_image']:.3f}"]
+        line = [row["method"], shots, images, *values]
+        if timed:
+            line.append(f"{row['seconds_per_image']:.3f}")
         lines.append([category_name(row), *line] if several else line)
     return markdown(["data", *head] if several else head, lines)
 

@@ -44,23 +44,27 @@ class TextureDescriptor(nn.Module):
     Its 39 values: mean and deviation of 3 colours, then mean, deviation and maximum of the energies of 8 Gabor pairs
     (computed at every second pixel, since they vary slowly) and 3 differences of Gaussians.
 
+    All filters are one convolution at every second pixel; the differences of Gaussians, which are wanted at every
+    pixel, have four filters each in it, shifted by a pixel: half the time of two convolutions.
+
     Args:
         patch: side of a patch in pixels.
     """
 
     colours: torch.Tensor
     scale: torch.Tensor
-    gabor: torch.Tensor
-    dog: torch.Tensor
+    filters: torch.Tensor
 
     def __init__(self, patch: int):
         super().__init__()
         self.patch = patch
-        gabor, dog = make_filters()
+        self.step = 2 if patch % 2 == 0 else 1
         self.register_buffer("colours", torch.tensor(_COLOURS, dtype=torch.float32))
         self.register_buffer("scale", torch.tensor(SCALE, dtype=torch.float32))
-        self.register_buffer("gabor", gabor)
-        self.register_buffer("dog", dog)
+        gabor, dog = make_filters()
+        later = self.step - 1  # pixels by which the filters grow, so that they can be shifted
+        self.gabor_count = len(gabor)
+        self.register_buffer("filters", torch.cat([F.pad(gabor, (0, later, 0, later)), _shifted(dog, self.step)]))
 
     def forward(self, rgb: torch.Tensor, layers: Sequence[torch.Tensor] = ()) -> torch.Tensor:
         """What a bank holds: the descriptor, each value divided by its usual deviation.
@@ -76,15 +80,16 @@ class TextureDescriptor(nn.Module):
 
     def describe(self, rgb: torch.Tensor) -> torch.Tensor:
         """(B, 3, h, w) float32 in [0, 1] -> (B, h / patch, w / patch, 39), not scaled."""
-        colour = torch.einsum("bchw,kc->bkhw", rgb, self.colours)  # (B, 3, h, w)
+        colour = (self.colours @ rgb.flatten(2)).unflatten(2, rgb.shape[2:])  # (B, 3, h, w)
         luminance = colour[:, :1].mean((2, 3), keepdim=True)
         colour = colour * (0.5 / luminance.clamp(min=_MIN_LUMINANCE))
         padded = F.pad(colour[:, :1], (_RADIUS,) * 4, mode="reflect")
-        step = 2 if self.patch % 2 == 0 else 1
-        pairs = F.conv2d(padded, self.gabor, stride=step).unflatten(1, (-1, 2))  # even and odd
+        later = self.step - 1
+        filtered = F.conv2d(F.pad(padded, (0, later, 0, later)), self.filters, stride=self.step)
+        pairs = filtered[:, : self.gabor_count].unflatten(1, (-1, 2))  # even and odd
         gabor_energy = pairs.square().sum(2).add(1e-12).sqrt()
-        dog_energy = F.conv2d(padded, self.dog).abs()
-        pooled = [(colour, self.patch), (gabor_energy, self.patch // step), (dog_energy, self.patch)]
+        dog_energy = F.pixel_shuffle(filtered[:, self.gabor_count :], self.step).abs()
+        pooled = [(colour, self.patch), (gabor_energy, self.patch // self.step), (dog_energy, self.patch)]
         means, deviations = [], []
         for values, side in pooled:
             mean = F.avg_pool2d(values, side)
@@ -107,6 +112,14 @@ def make_filters() -> tuple[torch.Tensor, torch.Tensor]:
                 pairs.append(gabor - envelope * gabor.sum())
     differences = [_gaussian(sigma, sigma)[0] - _gaussian(1.6 * sigma, 1.6 * sigma)[0] for sigma in _DOG_SIGMAS]
     return torch.stack(pairs)[:, None], torch.stack(differences)[:, None]
+
+
+def _shifted(filters: torch.Tensor, step: int) -> torch.Tensor:
+    """(N, 1, k, k) -> (N * step^2, 1, k + step - 1, k + step - 1): each filter at every shift down and to the right, in
+    the order of `pixel_shuffle`."""
+    later = step - 1
+    shifted = [F.pad(filters, (x, later - x, y, later - y)) for y in range(step) for x in range(step)]
+    return torch.stack(shifted, 1).flatten(0, 1)
 
 
 def _gaussian(sigma_x: float, sigma_y: float, angle: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:

@@ -68,11 +68,38 @@ class ImagenetFeatures(nn.Module):
             interpolated.
         """
         size_hw = [_STRIDE * max(1, round(_INPUT_SCALE * side / _STRIDE)) for side in rgb.shape[2:]]
-        pixels = F.interpolate(2 * rgb - 1, size_hw, mode="bilinear").contiguous(memory_format=torch.channels_last)
+        pixels = (2 * rgb - 1).contiguous(memory_format=torch.channels_last)
+        pixels = F.interpolate(pixels, size_hw, mode="bilinear")
         fine, coarse = [level.float() for level in self.network(pixels)]  # (B, 40, ...), (B, 112, ...)
         enlarged = F.interpolate(coarse, fine.shape[2:], mode="bilinear")
         joined = torch.cat([F.normalize(fine, dim=1), F.normalize(enlarged, dim=1)], 1) / 2**0.5
         return F.normalize(coarse, dim=1).permute(0, 2, 3, 1), joined.permute(0, 2, 3, 1)
+
+
+class PaddedFirst(nn.Module):
+    """An inverted residual block of stride 2 that pads its input, not what is six times as wide before its strided
+    convolution: the same values in less time, for these are not copied.
+
+    Args:
+        block: of timm, its norms folded.
+    """
+
+    def __init__(self, block: Any):
+        super().__init__()
+        self.block = block
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, C, h, w) -> (B, D, h / 2, w / 2), rounded up."""
+        block, strided = self.block, self.block.conv_dw
+        height, width = x.shape[2:]
+        side = strided.kernel_size[0]
+        rows, columns = side - 2 + height % 2, side - 2 + width % 2  # of padding, as TensorFlow's "same"
+        top, left = rows // 2, columns // 2
+        wide = block.bn1(block.conv_pw(F.pad(x, (left, columns - left, top, rows - top))))
+        wide[:, :, :top] = wide[:, :, top + height :] = 0  # the bias is there, and zeros belong there
+        wide[..., :left] = wide[..., left + width :] = 0
+        narrow = F.conv2d(wide, strided.weight, strided.bias, stride=2, groups=strided.groups)
+        return block.conv_pwl(block.bn2(narrow))
 
 
 def new_network() -> Any:
@@ -101,6 +128,10 @@ def load_network(device: torch.device, dtype: torch.dtype = torch.float32) -> An
     weights = {_timm_name(name): tensor.float() for name, tensor in load_file(WEIGHTS_FILE).items()}
     network.load_state_dict(weights)
     _fold_norms(network)
+    for blocks in network.blocks:
+        for name, block in blocks.named_children():
+            if block.conv_dw.stride == (2, 2):
+                setattr(blocks, name, PaddedFirst(block))
     network.to(memory_format=torch.channels_last)  # two thirds of the time on a CPU
     for block in network.blocks[1:]:
         block.to(dtype)

@@ -26,7 +26,8 @@ class PatchBank:
 
     Args:
         vectors: (N, D) float32, on the device that answers.
-        in_one_block: hold all similarities at once, 4 * M * N bytes, and branch on no value: for tracing.
+        in_one_block: hold all similarities at once, 4 * M * N bytes, branch on no value, and do not look for the index
+            of the nearest vector, so that distances are exact to about 1e-6 of the squared lengths: for tracing.
     """
 
     def __init__(self, vectors: torch.Tensor, *, in_one_block: bool = False):
@@ -53,6 +54,9 @@ class PatchBank:
         """
         shape = queries.shape[:-1]
         queries = queries.flatten(0, -2)  # (M, D)
+        if self._in_one_block:
+            closeness = torch.addmm(-self._half_norms, queries, self.vectors.T)
+            return (queries.square().sum(1) - 2 * closeness.amax(1)).clamp(min=0).view(shape)
         index = best = None
         for rows in self._blocks(queries, skip):
             # the largest q.b - |b|^2 / 2 has the smallest |q - b|^2
@@ -64,8 +68,8 @@ class PatchBank:
             block_best = closeness.amax(1)
             improved = (block_best > best).nonzero()[:, 0]  # few after the first blocks; only they need an index
             if len(improved):
-                index[improved] = closeness[improved].argmax(1) + rows.start
-                best[improved] = block_best[improved]
+                best[improved], nearest = closeness[improved].max(1)  # a third of the time of argmax
+                index[improved] = nearest + rows.start
         if index is None:
             raise ValueError("the bank has no vectors to compare with")
         return (queries - self.vectors[index]).square().sum(1).view(shape)
@@ -73,9 +77,6 @@ class PatchBank:
     def _blocks(self, queries: torch.Tensor, skip: slice | None) -> Iterator[slice]:
         """Rows of the bank without those to skip, in blocks."""
         count = len(self.vectors)
-        if self._in_one_block:
-            yield slice(0, count)
-            return
         block_bytes = _CPU_BLOCK_BYTES if queries.device.type == "cpu" else _GPU_BLOCK_BYTES
         size = max(256, block_bytes // 4 // max(1, len(queries)))
         parts = [(0, count)] if skip is None else [(0, skip.start), (skip.stop, count)]

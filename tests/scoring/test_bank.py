@@ -48,7 +48,7 @@ def test_one_block_gives_what_blocks_give() -> None:
     whole, blocks = PatchBank(stored, in_one_block=True), PatchBank(stored)
     assert torch.allclose(whole.nearest(queries), blocks.nearest(queries), atol=1e-5)
     assert len(whole) == len(blocks) == 1500
-    assert float(whole.nearest(stored[::2]).max()) == 0
+    assert float(whole.nearest(stored[::2]).max()) < 1e-6 * float(stored.square().sum(1).max())
 
 
 def test_a_stored_vector_is_at_distance_zero() -> None:

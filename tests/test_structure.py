@@ -167,5 +167,5 @@ def test_one_predict_is_short_to_read(
                 climbs.add((caller, callee))
     assert len(deepest) <= 8, [call[1] for call in deepest]
     assert len(climbs) <= 3, climbs
-    assert len(called) <= 75, sorted(called)  # a thermometer: 67 with all cues
+    assert len(called) <= 80, sorted(called)  # a thermometer: 67 with all cues, 77 with kinds that were taught
     assert len({module for module, *_ in called}) <= 22  # two of them are what an exported file shares, without torch

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from batch.ray_processes import RAY
 from cli.command_line import write_video
 from click.testing import CliRunner
 from PIL import Image
@@ -139,7 +140,16 @@ def run_printing(run: Any) -> str:
     return printed.getvalue()
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page.name not in RECORDS], ids=lambda page: page.stem)
+def pages_to_run() -> list[Any]:
+    """Those whose blocks are run; one of them starts Ray."""
+    pages = []
+    for page in PAGES:
+        if page.name not in RECORDS:
+            pages.append(pytest.param(page, id=page.stem, marks=RAY if page.name == "scaling.md" else []))
+    return pages
+
+
+@pytest.mark.parametrize("page", pages_to_run())
 def test_blocks_run_as_printed(page: Path, folder: Path, exported: dict[tuple[str, bytes], bytes]) -> None:
     variables: dict[str, Any] = {}  # blocks of Python go on where the one above ended
     printed: str | None = None  # by the block above

@@ -151,6 +151,8 @@ def section(run: Run, content: Mapping[str, Any]) -> str:
         blocks.append(summary_table(each))
     if content["data"] and content["data"][0]["layout"] == "course":
         blocks.append(against_baselines(content["summary"]))
+    if names := tables.names_table(content["rows"]):
+        blocks.append(names)
     if content["latency"]:
         latency = [tables.latency_table(content["latency"]), tables.parts_table(content["latency"])]
         blocks.append(_folded("Latency", "\n\n".join(filter(None, latency))))

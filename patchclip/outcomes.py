@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 ANOMALOUS, NORMAL, UNREADABLE = VERDICTS = ("anomalous", "normal", "unreadable")
 
 #: Keys of `Result.to_dict` that are None for an unreadable image.
-_RESULT_KEYS = ("score", "threshold", "threshold_source", "is_anomalous", "defect", "class_name", "size_hw")
+_RESULT_KEYS = (
+    *("score", "threshold", "threshold_source", "is_anomalous"),
+    *("defect", "confidence", "defect_source", "class_name", "size_hw"),
+)
 
 
 def outcome_entries(outcome: Result | ImageError) -> dict[str, Any]:

@@ -85,6 +85,9 @@ def folder(
         (tmp_path / name).mkdir(parents=True)
         for index, image in enumerate(content):
             Image.fromarray(image).save(tmp_path / name / f"a{index}.png")
+    for kind, image in (("hole", defective[0]), ("spot", defective[0][::-1].copy())):
+        (tmp_path / "defects" / kind).mkdir(parents=True)
+        Image.fromarray(image).save(tmp_path / "defects" / kind / "0.png")
     Image.fromarray(defective[0]).save(tmp_path / "photos" / "hole.png")
     Image.fromarray(defective[0]).save(tmp_path / "photo.jpg")
     write_video(tmp_path / "clip.avi", [normals[index % 6] for index in range(21)])

@@ -35,6 +35,7 @@ def result_schema(heatmaps: str | None = None) -> pa.Schema:
             ("score", pa.float64()),
             ("defect", pa.string()),
             ("confidence", pa.float64()),
+            ("defect_source", pa.string()),
         ]
     )
     columns = [
@@ -46,6 +47,8 @@ def result_schema(heatmaps: str | None = None) -> pa.Schema:
         ("threshold_source", pa.string()),
         ("is_anomalous", pa.bool_()),
         ("defect", pa.string()),
+        ("confidence", pa.float64()),
+        ("defect_source", pa.string()),
         ("class_name", pa.string()),
         ("size_hw", pa.list_(pa.int32())),
         ("regions", pa.list_(region)),

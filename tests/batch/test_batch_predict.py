@@ -77,7 +77,7 @@ def test_an_actor_killed_in_the_middle_loses_nothing(
     assert len(frame) == IMAGE_COUNT
     assert frame["score"].notna().sum() == IMAGE_COUNT - CORRUPT_COUNT
     anomalous = read.filter(pa.compute.equal(read["verdict"], "anomalous")).slice(0, 1).to_pylist()[0]
-    assert anomalous["regions"][0].keys() == {"box_xyxy", "area_px", "score", "defect", "confidence"}
+    assert anomalous["regions"][0].keys() == {"box_xyxy", "area_px", "score", "defect", "confidence", "defect_source"}
     assert anomalous["size_hw"] == [48, 64]
 
 

@@ -32,13 +32,13 @@ def test_course_out_of_categories(tmp_path: Path) -> None:
     runs = planned(tmp_path / "data", course=course, peer_python="python")
     names = [run.name for run in runs]
     assert names[:6] == ["plate", "tile", "elpv", "textile", "synthetic", "course"]
-    assert names[6:] == ["peers_winclip"]
+    assert names[6:] == ["names", "peers_winclip"]
     for run in runs[:4]:
         arguments = " ".join(run.arguments)
         assert "dense rank dense+bank anomalib-patchcore-imagenet --shots 0 1 4 16 --seeds 10 --limit 100" in arguments
         assert run.python == "python"
     alone = planned(tmp_path / "data", course=course, peer_python=None)
-    assert [run.name for run in alone] == names[:6]
+    assert [run.name for run in alone] == names[:7]
     assert not any("anomalib" in argument for run in alone for argument in run.arguments)
 
 

@@ -30,7 +30,10 @@ def few_shot(bench: Bench) -> Iterator[Row]:
     for precision in _precisions():
         detector = bench.few_shot(precision)
         detector.threshold = 1.0  # no regions
-        functions = {"predict": partial(_predict, detector, image), "bare": bare_forward(detector, 1)}
+        functions: dict[str, Callable[[], Any]] = {
+            "predict": partial(detector.predict, image),
+            "bare": bare_forward(detector, 1),
+        }
         times = bench.alternate(functions, 4 * bench.repetitions)
         what = f"predict, 4 normal images, embedded model, batch 1, {precision}, to the bare forward"
         yield at_most(what, times["predict"], times["bare"], limit=2.5)
@@ -68,10 +71,6 @@ def stream(bench: Bench) -> Iterator[Row]:
 def _repeat(function: Callable[[], Any], count: int) -> None:
     for _ in range(count):
         function()
-
-
-def _predict(detector: Detector, image: np.ndarray) -> None:
-    detector.predict(image)
 
 
 def _predict_all(detector: Detector, images: Sequence[Path | np.ndarray], **options: Any) -> None:

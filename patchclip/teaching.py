@@ -22,13 +22,14 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from .datasets.mask_pixels import to_mask
+from .datasets.mask_pixels import LEFT_OUT, to_mask
 from .datasets.masks import read_mask
 from .datasets.types import Sample
 from .features import FeatureExtractor
 from .images.load import ImageLike, describe, list_images
 from .images.names import image_name
 from .inference import check_finite, combine, cue_maps, kind_grids, uses_text
+from .printable import printable
 from .progress import progress_bar
 from .scoring.heatmap import separate_heatmaps
 from .scoring.kinds import Examples, describe_regions
@@ -111,7 +112,7 @@ def _list_examples(examples: DefectExamples, *, max_pixels: int | None) -> list[
     """Of all kinds.
 
     Raises:
-        ValueError: no mapping, a kind without a name, or one without an image.
+        ValueError: no mapping, a kind without a printable name, or one without an image.
     """
     if not isinstance(examples, Mapping):
         raise ValueError(
@@ -120,8 +121,8 @@ def _list_examples(examples: DefectExamples, *, max_pixels: int | None) -> list[
         )
     listed = []
     for kind, group in examples.items():
-        if not isinstance(kind, str) or not kind.strip():
-            raise ValueError(f"expected names of kinds to be strings, got {kind!r}")
+        if not isinstance(kind, str) or not kind.strip() or kind != printable(kind):
+            raise ValueError(f"expected names of kinds to be printable strings on one line, not empty, got {kind!r}")
         items = list_images(group, f" for kind {kind!r}", max_pixels=max_pixels)
         if not items:
             raise ValueError(f"expected at least one image for kind {kind!r}, got none")
@@ -158,7 +159,9 @@ def describe_defect(
     if example.marked is not None:
         mask = _read_marked(example, prepared.image_hw)
         rows, columns = features.grid_hw
-        share = cv2.resize(mask.astype(np.float32), (columns, rows), interpolation=cv2.INTER_AREA)  # (gh, gw)
+        # one axis after the other: where one shrinks and the other grows, INTER_AREA skips pixels
+        share = cv2.resize(mask.astype(np.float32), (mask.shape[1], rows), interpolation=cv2.INTER_AREA)
+        share = cv2.resize(share, (columns, rows), interpolation=cv2.INTER_AREA)  # (gh, gw)
     else:
         if score <= threshold.value:
             return None
@@ -188,24 +191,39 @@ def _read_marked(example: Example, image_hw: tuple[int, int]) -> np.ndarray:
     files = _mask_files(marked)
     if files:
         mask, problem = read_mask(Sample(Path(example.name), 1, example.kind, files), image_hw)
-        if mask is None:
-            raise ValueError(f"the mask {whose} cannot be used: {problem}")
-        return mask
+        return _check_mask(mask, problem, whose)
     if isinstance(marked, Image.Image):
         marked = np.asarray(marked.convert("L"))
-    values = np.asarray(marked)
+    wanted = (
+        f"expected the mask {whose} to have {image_hw[0]} x {image_hw[1]} pixels as its upright image, or a box (left, "
+        "top, right, bottom)"
+    )
+    try:
+        values = np.asarray(marked)
+    except ValueError:  # lists of several lengths
+        raise ValueError(f"{wanted}, got {marked!r}") from None
     if values.shape == (4,):
         return _fill_box(values, image_hw, whose)
     if values.shape != image_hw:
-        raise ValueError(
-            f"expected the mask {whose} to have {image_hw[0]} x {image_hw[1]} pixels as its upright image, or a box "
-            f"(left, top, right, bottom), got the shape {values.shape}"
-        )
+        raise ValueError(f"{wanted}, got the shape {values.shape}")
     mask, problem = (values, None) if values.dtype == bool else to_mask(values, is_lossy=False)
+    return _check_mask(mask, problem, whose)
+
+
+def _check_mask(mask: np.ndarray | None, problem: str | None, whose: str) -> np.ndarray:
+    """The mask; what is unusual in it is a warning.
+
+    Raises:
+        ValueError: it cannot be used, or marks nothing.
+    """
+    if problem is not None:
+        problem = problem.replace(f", {LEFT_OUT}", "")  # that is what an evaluation does with it
     if mask is None:
         raise ValueError(f"the mask {whose} cannot be used: {problem}")
     if not mask.any():
         raise ValueError(f"the mask {whose} marks nothing: leave it out, or mark the defect")
+    if problem is not None:
+        warnings.warn(f"teach: the mask {whose}: {problem}", stacklevel=6)
     return mask
 
 
@@ -225,6 +243,11 @@ def _fill_box(box_xyxy: np.ndarray, image_hw: tuple[int, int], whose: str) -> np
         raise ValueError(
             f"expected the box {whose} as (left, top, right, bottom) in pixels of its upright image of {width} x "
             f"{height}, got {tuple(box_xyxy.tolist())}"
+        )
+    if np.issubdtype(box_xyxy.dtype, np.floating) and right <= 1 and bottom <= 1 and max(image_hw) > 1:
+        raise ValueError(
+            f"expected the box {whose} in pixels, got fractions of the image {tuple(box_xyxy.tolist())}: multiply them "
+            f"by the width {width} and the height {height}"
         )
     mask = np.zeros(image_hw, bool)
     mask[int(top) : int(np.ceil(bottom)), int(left) : int(np.ceil(right))] = True

@@ -118,6 +118,30 @@ def test_masks_and_boxes(low: Detector, examples: Examples, tmp_path: Path) -> N
         assert copy.copy(low).teach({"hole": [(image, box_form), image]}).predict(probe).regions == by_mask
 
 
+def test_a_mask_that_is_unusual_is_named(low: Detector, examples: Examples, tmp_path: Path) -> None:
+    image, mask = examples["hole"][0]
+    path = tmp_path / "small.png"
+    Image.fromarray(mask).resize((64, 48)).save(path)
+    with pytest.warns(
+        UserWarning, match=r"teach: the mask of image 0 \(hole\): mask of another size, resized"
+    ) as caught:
+        copy.copy(low).teach({"hole": [(image, path)]})
+    assert caught[0].filename == __file__
+
+
+@pytest.mark.parametrize("size_hw", [(3000, 2), (2, 3000), (5, 5)])
+def test_one_pixel_of_an_image_is_enough(size_hw: tuple[int, int], low: Detector, examples: Examples) -> None:
+    detector = copy.copy(low)
+    image = np.random.default_rng(1).integers(0, 256, (*size_hw, 3), np.uint8)
+    mask = np.zeros(size_hw, bool)
+    mask[size_hw[0] // 2, size_hw[1] // 2] = True
+    detector.teach({"dot": [(image, mask)]})
+    assert detector.predict(image).regions
+    detector.teach({"hole": examples["hole"]}, add=True)
+    result = detector.predict(examples["hole"][0][0])
+    assert result.defect == "hole"  # a vector that is not finite would spoil the others' too
+
+
 def test_examples_without_a_region_are_named(fitted_tiny: Detector, examples: Examples, tmp_path: Path) -> None:
     detector = copy.copy(fitted_tiny)
     path = tmp_path / "faint.png"
@@ -145,8 +169,10 @@ def test_only_after_a_fit(tiny: Detector, examples: Examples) -> None:
     ("given", "message"),
     [
         (["a.png"], "expected a mapping of kind -> images of that defect"),
-        ({"": ["a.png"]}, "names of kinds to be strings, got ''"),
-        ({3: ["a.png"]}, "names of kinds to be strings, got 3"),
+        ({"": ["a.png"]}, "names of kinds to be printable strings on one line, not empty, got ''"),
+        ({3: ["a.png"]}, "names of kinds to be printable strings .* got 3"),
+        ({"two\nlines": ["a.png"]}, r"names of kinds to be printable strings .* got 'two\\nlines'"),
+        ({"cr\udcffck": ["a.png"]}, r"names of kinds to be printable strings .* got 'cr\\udcffck'"),
         ({"hole": []}, "at least one image for kind 'hole', got none"),
         ({"hole": "a.png"}, "a list of images for kind 'hole', got one"),
         ({"hole": [("a.png", None, None)]}, "image 0 of kind 'hole' to be an image, .* got 3 values"),
@@ -167,7 +193,13 @@ def test_what_is_no_examples(given: Any, message: str, low: Detector) -> None:
         ),
         ((5, 5, 4, 9), r"the box of image 0 \(hole\) as \(left, top, right, bottom\) .* 128 x 96, got \(5, 5, 4, 9\)"),
         ((0, 0, 129, 9), r"got \(0, 0, 129, 9\)"),
-        ("absent.png", r"the mask of image 0 \(hole\) cannot be used: mask unreadable"),
+        (
+            (0.1, 0.1, 0.3, 1.0),
+            r"the box of image 0 \(hole\) in pixels, got fractions .* the width 128 and the height 96",
+        ),
+        ((1, 2, [3, 4]), r"96 x 128 pixels as its upright image, or a box .* got \(1, 2, \[3, 4\]\)"),
+        ("absent.png", r"the mask of image 0 \(hole\) cannot be used: mask unreadable: absent\.png"),
+        (np.full((96, 128), np.nan), "cannot be used: mask with NaN or infinite values$"),
     ],
 )
 def test_masks_and_boxes_that_do_not_fit(marked: Any, message: str, taught: Detector, examples: Examples) -> None:

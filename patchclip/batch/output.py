@@ -81,6 +81,8 @@ class RowFolder:
             if files := self._files():
                 raise ValueError(f"{location} has other parquet files, such as {files[0]}: name another folder")
             self._write_settings()
+        elif earlier != self._settings and not self._files():  # of a run that ended before its first row
+            self._write_settings()
         elif earlier != self._settings:
             changed = [name for name in self._settings if earlier.get(name) != self._settings[name]]
             raise ValueError(
@@ -117,7 +119,8 @@ class RowFolder:
             counts.files += 1
             is_usable = pc.not_equal(table["verdict"], UNREADABLE)
             if len(counts.errors) < _SHOWN:
-                counts.errors += table.filter(pc.invert(is_usable))["error"].to_pylist()[:_SHOWN]
+                counts.errors += table.filter(pc.invert(is_usable))["error"].to_pylist()
+                del counts.errors[_SHOWN:]
             usable = table.filter(is_usable).sort_by([("score", "descending")]).slice(0, _SHOWN)
             best += [(row["score"], row[PATH], row) for row in usable.to_pylist()]
             best = heapq.nlargest(_SHOWN, best, key=lambda entry: entry[:2])

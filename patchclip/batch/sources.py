@@ -126,23 +126,33 @@ def _address_of(path: str, listed: str) -> str:
 
 
 def read_list(location: str) -> list[str]:
-    """The paths and addresses in a list: a text file, one a line, or the column "path" of a parquet file.
+    """The paths and addresses in a list: a text file, one a line, or the column "path" of a parquet file, text or
+    bytes.
 
     Raises:
-        OSError, ValueError: it cannot be read, or has no such column.
+        OSError, ValueError: it cannot be read, has no such column, or a row of it without a path.
     """
     filesystem, path = resolve(location)
     with filesystem.open_input_file(path) as file:
         if not path.lower().endswith(".parquet"):
             lines = [os.fsdecode(line.rstrip(b"\r")) for line in file.read().split(b"\n")]
             return [line for line in lines if line.strip()]
+        import pyarrow as pa
         import pyarrow.parquet as pq
 
-        parquet = pq.ParquetFile(file)
-        if PATH not in parquet.schema_arrow.names:
-            raise ValueError(f"{location}: expected a column {PATH!r}, got {parquet.schema_arrow.names}")
-        values: list[str] = parquet.read([PATH])[PATH].to_pylist()
-        return values
+        try:
+            parquet = pq.ParquetFile(file)
+            if PATH not in parquet.schema_arrow.names:
+                raise ValueError(f"{location}: expected a column {PATH!r}, got {parquet.schema_arrow.names}")
+            values = parquet.read([PATH])[PATH].to_pylist()
+        except (pa.ArrowInvalid, OSError) as error:
+            raise ValueError(f"{location} is no parquet file, or is damaged ({error}): write it again") from error
+    for row, value in enumerate(values):
+        if not isinstance(value, (str, bytes)) or not value:
+            raise ValueError(
+                f"{location}: expected a path in each row of the column {PATH!r}, got {value!r} in row {row}"
+            )
+    return [os.fsdecode(value) for value in values]
 
 
 def paths_dataset(paths: Sequence[str], *, rows_per_block: int = ROWS_PER_BLOCK) -> ray.data.Dataset:

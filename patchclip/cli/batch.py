@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
 _LIST_SUFFIXES = (".txt", ".parquet")
 
-_SHOWN_ERRORS = 5
-
 #: A run has so many blocks at least, where there are images enough for batches, so that all actors end together.
 _LEAST_BLOCKS = 32
 
@@ -42,6 +40,8 @@ _LEAST_BLOCKS = 32
 def run(console: Console, args: Namespace) -> int:
     """Find the images that have no row yet, predict them, and sum up."""
     check_exists(args.detector, "--detector")
+    if not args.out:
+        raise click.UsageError("--out: expected a folder or an address, got an empty name")
     from ..batch.output import RowFolder, settings_of
     from ..batch.pool import import_ray, read_detector_file
 
@@ -81,7 +81,9 @@ def _list_inputs(console: Console, given: str) -> list[str]:
     from ..batch.sources import is_address, list_addresses, read_list
     from ..datasets.types import IMAGE_SUFFIXES
 
-    if given.lower().endswith(_LIST_SUFFIXES):
+    if given.lower().endswith(_LIST_SUFFIXES) and not os.path.isdir(given):
+        if not is_address(given) and not os.path.exists(given):
+            raise click.UsageError(f"INPUT: {printable(given)} does not exist")
         found = read_list(given)
     elif is_address(given):
         found, others = list_addresses(given, IMAGE_SUFFIXES)
@@ -180,7 +182,7 @@ def _sum_up(
         console.say("Highest scores:")
     for row in counts.highest:
         console.say(f"  {to_line(row | {'image': row['path'], 'frame': None})}")
-    for error in counts.errors[:_SHOWN_ERRORS]:
+    for error in counts.errors:
         console.note(error)
     found = [f"{counts.verdicts[verdict]} {verdict}" for verdict in VERDICTS if counts.verdicts[verdict]]
     speed = f", {images_per_s:.1f} images/s" if images_per_s else ""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from ..printable import printable
 from . import detectors
 from .command import Command
 from .console import Console
@@ -66,7 +67,7 @@ def _classes(console: Console, args: Namespace) -> dict[str, list[str]]:
         from ..datasets.listing import subfolders
 
         for folder in subfolders(Path(args.by_folder)):
-            folders[folder.name] = [str(folder)]
+            folders[printable(folder.name)] = [str(folder)]
         if not folders:
             raise click.UsageError(f"--by-folder: {args.by_folder} has no folders in it, one for each class")
     option = "--class" if args.classes else "--by-folder"
@@ -89,7 +90,7 @@ def _defect_examples(console: Console, folder: str | None) -> dict[str, list[str
         for image in normal_images(console, [str(kind)], option):
             its_masks = [str(mask) for mask in masks.get(Path(image), ())]
             group.append((image, its_masks) if its_masks else image)
-        examples[kind.name] = group
+        examples[printable(kind.name)] = group
     if not examples:
         raise click.UsageError(f"{option}: {folder} has no folders in it, one for each kind of defect")
     return examples

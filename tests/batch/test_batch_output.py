@@ -63,6 +63,22 @@ def test_a_torn_file_is_removed(rows: Path, kept: int) -> None:
     assert folder.done().to_pylist() == ["a", "b", "c"]
 
 
+def test_a_run_without_rows_binds_no_later_one(tmp_path: Path) -> None:
+    RowFolder(str(tmp_path), SETTINGS)
+    changed = SETTINGS | {"detector": "def"}
+    RowFolder(str(tmp_path), changed)
+    pq.write_table(to_table([row("a", 0.1)], result_schema()), tmp_path / "0.parquet")
+    assert RowFolder(str(tmp_path), changed).done().to_pylist() == ["a"]
+    with pytest.raises(ValueError, match="made with another detector"):
+        RowFolder(str(tmp_path), SETTINGS)
+
+
+def test_a_summary_has_few_errors(rows: Path) -> None:
+    many = to_table([row(f"x{index}") for index in range(9)], result_schema())
+    pq.write_table(many, rows / "2.parquet")
+    assert len(RowFolder(str(rows), SETTINGS).count().errors) == 5
+
+
 def test_what_does_not_belong_together_is_refused(rows: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="were made with another detector: name another folder"):
         RowFolder(str(rows), SETTINGS | {"detector": "def"})

@@ -58,3 +58,22 @@ def test_lists(tmp_path: Path) -> None:
     pq.write_table(pa.table({"file": ["a.png"]}), table)
     with pytest.raises(ValueError, match="expected a column 'path', got \\['file'\\]"):
         read_list(str(table))
+    pq.write_table(pa.table({"path": pa.array([b"a.png", b"m_\xfc.png"], pa.binary())}), table)
+    assert read_list(str(table)) == ["a.png", os.fsdecode(b"m_\xfc.png")]
+
+
+@pytest.mark.parametrize(("values", "message"), [(["a.png", None], "got None in row 1"), ([7], "got 7 in row 0")])
+def test_lists_with_rows_that_are_no_paths(values: list[object], message: str, tmp_path: Path) -> None:
+    table = tmp_path / "list.parquet"
+    pq.write_table(pa.table({"path": values}), table)
+    with pytest.raises(ValueError, match=f"list.parquet: expected a path in each row of the column 'path', {message}"):
+        read_list(str(table))
+
+
+@pytest.mark.parametrize("kept", [0, 1, 100])
+def test_a_damaged_list(kept: int, tmp_path: Path) -> None:
+    table = tmp_path / "list.parquet"
+    pq.write_table(pa.table({"path": ["a.png"]}), table)
+    table.write_bytes(table.read_bytes()[:kept])
+    with pytest.raises(ValueError, match=r"list\.parquet is no parquet file, or is damaged .*: write it again"):
+        read_list(str(table))

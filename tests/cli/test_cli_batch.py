@@ -89,6 +89,9 @@ class TestRuns:
         ({"--detector": "photos/notes.txt"}, "photos/notes.txt is no detector file"),
         ({"INPUT": "nowhere"}, "INPUT: nowhere does not exist"),
         ({"INPUT": "empty.txt"}, "INPUT: no image in empty.txt"),
+        ({"INPUT": "absent.txt"}, "INPUT: absent.txt does not exist"),
+        ({"INPUT": "folder.txt"}, "INPUT: no image in folder.txt"),
+        ({"--out": ""}, "--out: expected a folder or an address"),
         ({"INPUT": "pigeon://loft"}, "pigeon://loft is no address"),
         ({"--out": "photos/notes.txt/rows"}, ""),
         ({"--actors": "0"}, "invalid value for '--actors'"),
@@ -99,6 +102,7 @@ def test_what_is_wrong_is_said_before_ray_starts(
     command: Command, photos: Path, small_file: Path, changed: dict[str, str], message: str
 ) -> None:
     Path("empty.txt").write_text("")
+    Path("folder.txt").mkdir()
     given = {"INPUT": "photos", "--detector": str(small_file), "--out": "rows"} | changed
     target = given.pop("INPUT")
     done = command("batch", target, *[part for pair in given.items() for part in pair])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -60,6 +61,21 @@ def test_classes(command: Command, good: Path, local_model: str) -> None:
     assert Detector.load("detector.safetensors").classes_ == ("cap", "bottle")
     assert command("fit", "--by-folder", "classes", *model, "-o", "b.safetensors").exit_code == 0
     assert Detector.load("b.safetensors").classes_ == ("bottle", "cap")
+
+
+def test_a_folder_whose_name_is_not_utf8_gives_a_printable_one(
+    command: Command, good: Path, defective: tuple[np.ndarray, np.ndarray], local_model: str
+) -> None:
+    image, _ = defective
+    kind = os.fsdecode(b"examples/cr\xffck")
+    os.makedirs(kind)
+    Image.fromarray(image).save(f"{kind}/0.png")
+    examples = ("--defect-examples", "examples", "--threshold", "0")
+    assert command("fit", "good", "--model", local_model, *examples).exit_code == 0
+    assert Detector.load("detector.safetensors").kinds_ == {"cr\\xffck": 1}
+    assert command("predict", "good", "--detector", "detector.safetensors", "--out", "run").exit_code == 0
+    assert command("fit", "--by-folder", "examples", "--model", local_model, "-o", "c.safetensors").exit_code == 0
+    assert Detector.load("c.safetensors").classes_ == ("cr\\xffck",)
 
 
 def test_unlabelled(command: Command, photos: Path, local_model: str) -> None:

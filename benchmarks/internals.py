@@ -5,6 +5,7 @@ Shapes: B images, E the width of an embedding, D that of a token, a grid of gh x
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,19 @@ from patchclip.encoders.timm import ImagenetFeatures, load_network
 from patchclip.images.load import load_image
 from patchclip.images.prepare import resize, to_rgb
 from patchclip.scoring.bank import FaissBank, PatchBank
+from patchclip.scoring.kinds import choose_kind, learn_kinds
 from patchclip.scoring.windows import window_indices
+from patchclip.teaching import Example
+from patchclip.teaching import describe_defect as describe_example
+from patchclip.threshold import Threshold
 
 __all__ = [
     "TIMED_FUNCTIONS",
     "FaissBank",
     "PatchBank",
+    "choose_kind",
     "default_precision",
+    "describe_defect",
     "describe_model",
     "device_of",
     "embed_whole",
@@ -39,6 +46,7 @@ __all__ = [
     "encode_layers",
     "forward",
     "image_tower",
+    "learn_kinds",
     "load_image",
     "load_model",
     "load_rgb",
@@ -176,3 +184,22 @@ def encode_imagenet(rgb: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 def embed_whole(detector: Detector, images: Sequence[np.ndarray]) -> torch.Tensor:
     """(H, W, 3) uint8 each -> (B, E), unit embeddings of the whole images, squashed so that no part is cut off."""
     return F.normalize(detector.backbone.encode(square_rgb(detector, images)).cls, dim=-1)
+
+
+# --- names of defects ---------------------------------------------------------------------------------------------
+
+
+def describe_defect(detector: Detector, path: Path) -> tuple[np.ndarray, str | None] | None:
+    """Of the strongest region of an image, as if the threshold were 0: the vector (D,) by which kinds that are taught
+    are told, and the name by the text; None without a region."""
+    fitted = detector._fitted
+    if fitted is None:
+        raise ValueError("expected a fitted detector")
+    lowered = copy.copy(detector)
+    lowered.threshold = 0.0
+    regions = lowered.predict(path).regions
+    example = Example("", str(path), path, None)
+    vector = describe_example(detector._extractor, fitted, Threshold(0.0, "user"), example)
+    if vector is None or not regions:
+        return None
+    return vector, regions[0].defect

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 import torch
 
-from . import calibration, fitting, inference, persistence, ranking
+from . import calibration, fitting, inference, persistence, ranking, teaching
 from .config import Config, Options
 from .encoders.clip import Backbone, resolve_device
 from .encoders.downloads import downloads
@@ -205,6 +205,26 @@ class Detector(DetectorState):
         self._threshold = calibration.calibrate(self._extractor, self._fitted, named, results, max_false_positive_rate)
         return self
 
+    def teach(self, examples: teaching.DefectExamples, *, add: bool = False, progress: bool = True) -> Detector:
+        """Learn kinds of defects from a few examples, one or better five of each: regions are named by them from then
+        on, and not by the text; one that is like none of them has no name. Another `fit` keeps them.
+
+        Args:
+            examples: kind -> its images, or (image, mask) or (image, box) of each; see `teaching`. {} forgets all.
+            add: keep what was taught before.
+            progress: show a bar on a terminal or in a notebook.
+
+        Raises:
+            ImageError: an image cannot be used. After any error the detector is as it was.
+            ValueError: before `fit`, a kind of whose examples none has a region, or a mask or box that does not fit.
+        """
+        extractor, fitted, earlier = self._extractor, self._fitted, self._examples if add else None
+        with torch.autocast(self.backbone.device.type, enabled=False):
+            self._examples = teaching.teach(
+                extractor, fitted, self._threshold, examples, earlier=earlier, progress=progress
+            )
+        return self
+
     def predict(self, image: ImageLike) -> Result:
         """Heatmap, score, verdict and regions of one image; arrays are RGB: pass OpenCV's BGR as `image[..., ::-1]`.
 
@@ -236,7 +256,7 @@ class Detector(DetectorState):
         """
         self._extractor.check(prepared)
         with torch.autocast(self.backbone.device.type, enabled=False):  # the detector has a precision of its own
-            return inference.predict(self._extractor, self._fitted, self._threshold, prepared)
+            return inference.predict(self._extractor, self._fitted, self._threshold, prepared, self._learnt_kinds)
 
     @overload
     def predict_batch(
@@ -294,7 +314,7 @@ class Detector(DetectorState):
         Raises:
             OSError: the folder does not exist or cannot be written.
         """
-        persistence.save(path, self.backbone, self._config, self._fitted, self._threshold)
+        persistence.save(path, self.backbone, self._config, self._fitted, self._threshold, self._examples)
 
     @classmethod
     def load(
@@ -323,11 +343,7 @@ class Detector(DetectorState):
         resolve_device(device)  # a wrong device is no damage of the file
         with persistence.damage_reported(path), downloads(allowed=allow_download):
             detector = cls(**saved.options(pretrained), device=device)
-            detector._fitted = saved.fitted(detector._config, detector.backbone.device)
-            detector._threshold = saved.threshold()
-            saved.check_networks(detector.backbone, detector._config)
-            if detector._fitted is not None:
-                persistence.check_banks(detector._fitted, detector._extractor.example_features())
+            detector._fitted, detector._threshold, detector._examples = saved.state(detector._extractor)
         return detector
 
     def export(
@@ -361,8 +377,8 @@ class Detector(DetectorState):
         """
         from . import export, verification
 
-        extractor, fitted = self._extractor, self._fitted
-        export.export_onnx(path, extractor, fitted, self._threshold, image_hw=image_hw, int8_images=int8_images)
+        fitted, threshold, kinds = self._fitted, self._threshold, self._learnt_kinds
+        export.export_onnx(path, self._extractor, fitted, threshold, kinds, image_hw=image_hw, int8_images=int8_images)
         if verify is None:
             return None
         return verification.verify(self.predict, path, verify, threads=torch.get_num_threads())

@@ -2,15 +2,13 @@
 
 Input "image": (B, 3, h, w). Outputs, float32 but for the class: "heatmap" (B, H, W) and "score" (B,), its maximum; with
 classes "class_index" (B,) int64; "fine_map" (B, rows, columns), the heatmap before it is interpolated to an image's
-size; "dense" (B, gh, gw, E), the tokens that regions are named by. `runtime.load` makes `Result`s of the last ones for
-images of any size and the file's proportions.
+size; "dense" (B, gh, gw, E), tokens that regions are named by; with taught kinds "vectors_<bank>" (B, rows, columns,
+D), by which they are told too. `runtime.load` makes `Result`s of the last ones, for images of the file's proportions.
 
 The file is a trace of the functions that `Detector.predict` runs, in float32. It is tested with onnxruntime, with
 OpenVINO (hint INFERENCE_PRECISION_HINT "f32": by default it computes in 16 bits where the processor can), and with the
-dnn module of OpenCV 5, where a `Net` keeps the batch size of its first input.
-
-Opset 17 is the first with LayerNormalization; `onnx.version_converter` makes any later one of it. The metadata entry
-"patchclip" is described in `runtime.contents`.
+dnn module of OpenCV 5, where a `Net` keeps the batch size of its first input. Opset 17 is the first with
+LayerNormalization; `onnx.version_converter` makes any later one of it. `runtime.contents` describes the metadata entry.
 
 Recipe "winclip" is refused: it runs the network on each of hundreds of windows, which takes seven times as long as
 "dense" by the embedded model. So are tiles: classes, windows and the grids of banks join tiles between the network and
@@ -42,13 +40,14 @@ from .files import atomic_write, resolve_writable
 from .images.load import ImageLike, load_image, require_several
 from .images.plan import plan_square
 from .images.prepare import resize
-from .inference import combine, cue_maps, uses_text
+from .inference import combine, cue_maps, kind_bank_names, uses_text
 from .onnx_model import check, quantize, simplify, trace
 from .recipes import dense
-from .runtime.contents import CLASS_INDEX, FINE_MAP, HEATMAP, METADATA_KEY, SCORE, Contents
+from .runtime.contents import CLASS_INDEX, FINE_MAP, HEATMAP, METADATA_KEY, SCORE, Contents, vectors_output
 from .runtime.contents import DENSE as DENSE_TOKENS
 from .scoring.bank import PatchBank
 from .scoring.heatmap import enlarge, smooth
+from .scoring.kinds import DefectKinds
 from .scoring.memory import Fitted, Memory
 from .threshold import Threshold
 
@@ -65,6 +64,7 @@ def export_onnx(
     extractor: FeatureExtractor,
     fitted: Fitted | None,
     threshold: Threshold,
+    kinds: DefectKinds | None = None,
     *,
     image_hw: tuple[int, int] | None = None,
     int8_images: Sequence[ImageLike] | None = None,
@@ -89,12 +89,11 @@ def export_onnx(
     if int8_images is not None:
         interpolation, max_pixels = extractor.backbone.model.interpolation, extractor.config.max_pixels
         calibration = _calibration_inputs(int8_images, input_hw, interpolation, max_pixels)
-    module = ExportedDetector(extractor, fitted, input_hw=input_hw, heatmap_hw=heatmap_hw).eval()
+    banks = kind_bank_names(extractor.descriptors) if kinds is not None else ()
+    module = ExportedDetector(extractor, fitted, input_hw=input_hw, heatmap_hw=heatmap_hw, kind_banks=banks).eval()
     _check_file_size(module)
     _check_bank_size(extractor, fitted, input_hw)
-    contents = _contents(
-        extractor, fitted, threshold, input_hw=input_hw, heatmap_hw=heatmap_hw, is_int8=calibration is not None
-    )
+    contents = _contents(extractor, fitted, threshold, module, kinds, is_int8=calibration is not None)
     model = trace(module, input_hw, module.output_names)
     with atomic_write(target) as temporary:
         temporary.write_bytes(model.SerializeToString())
@@ -109,6 +108,7 @@ class ExportedDetector(nn.Module):
 
     Args:
         input_hw: height and width of the network's input. heatmap_hw: of the heatmap.
+        kind_banks: whose vectors are outputs.
     """
 
     def __init__(
@@ -118,6 +118,7 @@ class ExportedDetector(nn.Module):
         *,
         input_hw: tuple[int, int],
         heatmap_hw: tuple[int, int],
+        kind_banks: Sequence[str] = (),
     ):
         super().__init__()
         backbone = extractor.backbone.float32_copy()
@@ -132,7 +133,9 @@ class ExportedDetector(nn.Module):
         self.states = extractor.states.cpu() if uses_text(extractor, fitted) else None
         self.fitted = None if fitted is None else replace(fitted, memory=_traceable(fitted.memory))
         self.extractor = extractor
+        self.input_hw = input_hw
         self.heatmap_hw = heatmap_hw
+        self.kind_banks = kind_banks
 
     @property
     def has_classes(self) -> bool:
@@ -143,7 +146,7 @@ class ExportedDetector(nn.Module):
     def output_names(self) -> list[str]:
         """Of what `forward` returns."""
         classes = [CLASS_INDEX] if self.has_classes else []
-        return [HEATMAP, SCORE, *classes, FINE_MAP, DENSE_TOKENS]
+        return [HEATMAP, SCORE, *classes, FINE_MAP, DENSE_TOKENS, *map(vectors_output, self.kind_banks)]
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """(B, 3, h, w) in [0, 1] -> the outputs that the module's docstring describes."""
@@ -158,7 +161,8 @@ class ExportedDetector(nn.Module):
         heatmap = enlarge(fine_map, self.heatmap_hw)
         score = heatmap.amax((1, 2))
         classes = (class_index,) if self.has_classes and class_index is not None else ()
-        return (heatmap, score, *classes, fine_map[:, 0], features.dense)
+        vectors = [features.vectors[name] for name in self.kind_banks]
+        return (heatmap, score, *classes, fine_map[:, 0], features.dense, *vectors)
 
 
 def _traceable(memory: Memory) -> Memory:
@@ -256,19 +260,19 @@ def _contents(
     extractor: FeatureExtractor,
     fitted: Fitted | None,
     threshold: Threshold,
+    module: ExportedDetector,
+    kinds: DefectKinds | None,
     *,
-    input_hw: tuple[int, int],
-    heatmap_hw: tuple[int, int],
     is_int8: bool,
 ) -> Contents:
     """What a program that runs the file must know."""
     config, model = extractor.config, extractor.backbone.model
     return Contents(
-        size_hw=input_hw,
+        size_hw=module.input_hw,
         interpolation=model.interpolation,
         side=config.image_size,
         patch=extractor.backbone.patch,
-        heatmap_hw=heatmap_hw,
+        heatmap_hw=module.heatmap_hw,
         threshold=threshold,
         max_false_positive_rate=float(config.max_false_positive_rate),
         classes=fitted.class_names if fitted else (),
@@ -282,6 +286,8 @@ def _contents(
         max_pixels=config.max_pixels,
         defects=extractor.defect_names,
         versions={name: importlib.metadata.version(name) for name in ("torch", "onnx", "onnxscript")},
+        kinds=kinds,
+        kind_banks=tuple(module.kind_banks),
     )
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
 import torch
 
 from .config import keeps_model_threshold
@@ -13,8 +14,9 @@ from .features import FeatureExtractor
 from .images.plan import Prepared
 from .recipes.features import Features
 from .result import Region, Result
-from .scoring.cues import TEXT
+from .scoring.cues import TEXT, bank_cues
 from .scoring.heatmap import separate_heatmaps
+from .scoring.kinds import DefectKinds
 from .scoring.maps import fuse
 from .scoring.memory import Fitted, LeftOut
 from .scoring.regions import named_regions
@@ -30,12 +32,17 @@ def zero_shot_threshold(extractor: FeatureExtractor) -> Threshold:
 
 
 def predict(
-    extractor: FeatureExtractor, fitted: Fitted | None, threshold: Threshold, prepared: Sequence[Prepared]
+    extractor: FeatureExtractor,
+    fitted: Fitted | None,
+    threshold: Threshold,
+    prepared: Sequence[Prepared],
+    kinds: DefectKinds | None = None,
 ) -> list[Result]:
     """Results of prepared images, in their order; a result does not depend on the other images.
 
     Args:
         fitted: what `Detector.fit` left; None for zero-shot.
+        kinds: what `Detector.teach` left; None for names by the text.
     """
     recipe = extractor.recipe
     results: dict[int, Result] = {}
@@ -54,7 +61,10 @@ def predict(
             regions: tuple[Region, ...] = ()
             if is_anomalous:
                 dense = features.dense[position].float().cpu().numpy()
-                regions = named_regions(heatmap.cpu().numpy(), region_level, dense, extractor.defect_names)
+                defects = extractor.defect_names if kinds is None else None
+                grids = [] if kinds is None else kind_grids(features, position)
+                values = heatmap.cpu().numpy()
+                regions = named_regions(values, region_level, dense, defects, kinds=kinds, grids=grids)
             class_name = None
             if fitted is not None and class_index is not None:
                 class_name = fitted.memory.classes[int(class_index[position])]
@@ -70,6 +80,17 @@ def predict(
                 _region_level=region_level,
             )
     return [results[index] for index in range(len(prepared))]
+
+
+def kind_bank_names(bank_names: Iterable[str]) -> tuple[str, ...]:
+    """Of these banks, those whose vectors tell kinds of defects that are taught, beside the dense tokens."""
+    return tuple(cue.name for cue in bank_cues(bank_names) if cue.tells_kinds)
+
+
+def kind_grids(features: Features, index: int) -> list[np.ndarray]:
+    """(rows, columns, D) float32 each, that kinds of defects are told by in one image of the batch."""
+    grids = [features.dense, *(features.vectors[name] for name in kind_bank_names(features.vectors))]
+    return [grid[index].float().cpu().numpy() for grid in grids]
 
 
 def check_finite(scores: Sequence[float], extractor: FeatureExtractor) -> None:

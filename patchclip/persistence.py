@@ -8,47 +8,52 @@ Layout, format_version 2:
                             images}}
     tensors                 bank.<class index>.<bank name>, (N, D) float32
 
-Format_version 1 is the same without the sha256: a file of it that was damaged can load and give other results.
+Format_version 3 is the same with the kinds of defects that were taught, and only written where there are some:
+    detector["example_kinds"]   the kind of each example, N strings
+    tensor "examples"           (N, D) float32 of unit length, `scoring.kinds.describe_regions` of each
+
+Format_version 1 is as 2 without the sha256: a file of it that was damaged can load and give other results.
 
 What a detector depends on is saved with it, and checked when it is loaded. A file is read once, and not needed later.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from .config import Config
+from .detector_file import EXAMPLES, read_content
+from .detector_file import write_file as write_file  # what is read here is written there
 from .encoders.clip import Backbone
 from .encoders.loading import LOCAL_FOLDER
 from .errors import FileFormatError, PatchclipError, WeightsUnavailableError
-from .files import atomic_write
+from .features import FeatureExtractor
+from .inference import kind_grids
 from .recipes import RECIPES
 from .recipes.features import Features
 from .scoring.cues import fingerprints
+from .scoring.kinds import Examples
 from .scoring.memory import Fitted, Memory
 from .threshold import Threshold
-
-FORMAT_VERSION = 2
-
-#: The JSON of a detector; ours has a few kilobytes, and 100 bytes for each image that it was fitted with.
-_MAX_HEADER_BYTES = 64 * 1024 * 1024
 
 #: Of vectors of unit length, in float32 after products in bfloat16.
 _LENGTH_TOLERANCE = 0.01
 
 
 def save(
-    path: str | os.PathLike[str], backbone: Backbone, config: Config, fitted: Fitted | None, threshold: Threshold
+    path: str | os.PathLike[str],
+    backbone: Backbone,
+    config: Config,
+    fitted: Fitted | None,
+    threshold: Threshold,
+    examples: Examples | None,
 ) -> None:
     """Write the file in one step: a kill at any moment leaves the old file or the new one.
 
@@ -69,7 +74,11 @@ def save(
         "threshold": [threshold.value, threshold.source, threshold.guaranteed],
         "normal_scores": [astuple(normal) for normal in threshold.normal_scores],
     }
-    write_file(path, fitted.memory.tensors() if fitted else {}, content)
+    tensors = fitted.memory.tensors() if fitted else {}
+    if examples is not None:
+        content["example_kinds"] = examples.kinds
+        tensors[EXAMPLES] = torch.from_numpy(examples.vectors)
+    write_file(path, tensors, content)
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +114,18 @@ class SavedDetector:
         value, source, guaranteed = self.content["threshold"]
         return Threshold.from_saved(value, source, guaranteed, self.content.get("normal_scores", ()))
 
+    def state(self, extractor: FeatureExtractor) -> tuple[Fitted | None, Threshold, Examples | None]:
+        """What was fitted, the threshold and what was taught; checked against the networks of that extractor."""
+        fitted = self.fitted(extractor.config, extractor.backbone.device)
+        threshold = self.threshold()
+        self.check_networks(extractor.backbone, extractor.config)
+        examples = self.examples()
+        if fitted is not None:
+            check_vectors(fitted, examples, extractor.example_features())
+        elif examples is not None:
+            raise ValueError("kinds of defects without what was fitted")
+        return fitted, threshold, examples
+
     def fitted(self, config: Config, device: torch.device) -> Fitted | None:
         """What was fitted; None for a detector without."""
         classes = self.content["classes"]
@@ -129,8 +150,15 @@ class SavedDetector:
             raise ValueError("fingerprints that are no strings")
         if classes is None:
             return None
-        memory = Memory.from_tensors(self.tensors, classes, device, neighbours=config.neighbours)
+        banks = {name: tensor for name, tensor in self.tensors.items() if name != EXAMPLES}
+        memory = Memory.from_tensors(banks, classes, device, neighbours=config.neighbours)
         return Fitted(memory, weights, levels, image_fingerprints, image_hw)
+
+    def examples(self) -> Examples | None:
+        """Of the kinds that were taught; None without."""
+        if "example_kinds" not in self.content and EXAMPLES not in self.tensors:
+            return None
+        return Examples.from_saved(self.content["example_kinds"], self.tensors[EXAMPLES].numpy())
 
     def check_networks(self, backbone: Backbone, config: Config) -> None:
         """Raise WeightsUnavailableError where the banks were made by other networks."""
@@ -157,8 +185,8 @@ class SavedDetector:
             )
 
 
-def check_banks(fitted: Fitted, features: Features) -> None:
-    """Raise ValueError where the banks are not such as features of an image are compared with.
+def check_vectors(fitted: Fitted, examples: Examples | None, features: Features) -> None:
+    """Raise ValueError where the banks and the examples are not such as features of an image are compared with.
 
     Args:
         features: of any image.
@@ -172,6 +200,9 @@ def check_banks(fitted: Fitted, features: Features) -> None:
                 raise ValueError(f"the bank {name} has the shape {tuple(bank.vectors.shape)} in place of (N, {width})")
             if _have_unit_length(features.vectors[name]) and not _have_unit_length(bank.vectors):
                 raise ValueError(f"the bank {name} has vectors of another length than 1")
+    width = sum(grid.shape[-1] for grid in kind_grids(features, 0))
+    if examples is not None and examples.vectors.shape[1] != width:
+        raise ValueError(f"examples have {examples.vectors.shape[1]} values in place of {width}")
 
 
 @contextmanager
@@ -185,25 +216,6 @@ def damage_reported(path: str | os.PathLike[str]) -> Iterator[None]:
         raise FileFormatError(f"{path} has damaged or foreign contents ({error!r}): save the detector again") from error
 
 
-def write_file(path: str | os.PathLike[str], tensors: Mapping[str, torch.Tensor], content: Mapping[str, Any]) -> None:
-    """Write tensors and the content of a detector."""
-    from safetensors.torch import save as to_bytes
-
-    on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    # JSON and back: an option may be a numpy scalar, and a tuple becomes a list
-    plain = json.loads(json.dumps(content, default=lambda value: value.item()))
-    whole = {
-        "format": "detector",
-        "format_version": FORMAT_VERSION,
-        "sha256": _hash(plain, on_cpu),
-        "detector": plain,
-    }
-    # one entry, since safetensors does not keep the order of several
-    data = to_bytes(on_cpu, {"patchclip": json.dumps(whole)})
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(data)
-
-
 def read_file(path: str | os.PathLike[str]) -> SavedDetector:
     """What `save` wrote; the file is read once, and may change or go away afterwards.
 
@@ -211,67 +223,8 @@ def read_file(path: str | os.PathLike[str]) -> SavedDetector:
         OSError: no such file, or one that cannot be read.
         FileFormatError: not a detector file, damaged, or of a newer version.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load as from_bytes
-
-    data = _read(path)
-    try:
-        header = _read_header(data)
-        whole = json.loads(header.get("__metadata__", {}).get("patchclip", "{}"))
-        _check_format(path, whole)
-        tensors = from_bytes(data)
-        if whole["format_version"] > 1 and whole["sha256"] != _hash(whole["detector"], tensors):
-            raise FileFormatError(
-                f"{path} is damaged: its checksum does not fit, take a copy or save the detector again"
-            )
-    except PatchclipError:
-        raise
-    except (SafetensorError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
-        raise FileFormatError(
-            f"{path} is no detector file or is truncated ({error}): write it again with Detector.save"
-        ) from error
-    return SavedDetector(path, whole["detector"], tensors)
-
-
-def _read(path: str | os.PathLike[str]) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except FileNotFoundError:
-        raise FileNotFoundError(f"no detector file at {path}") from None
-    except IsADirectoryError:
-        raise IsADirectoryError(f"{path} is a folder: name the detector's file") from None
-    except PermissionError:
-        raise PermissionError(f"{path} cannot be read: permission denied") from None
-
-
-def _read_header(data: bytes) -> dict[str, Any]:
-    """The JSON that a safetensors file begins with."""
-    length = int.from_bytes(data[:8], "little")
-    if not 0 < length <= min(len(data), _MAX_HEADER_BYTES):
-        raise ValueError(f"a header of {length} bytes in a file of {len(data)}")
-    return json.loads(data[8 : 8 + length])
-
-
-def _check_format(path: str | os.PathLike[str], whole: Any) -> None:
-    if not isinstance(whole, dict) or whole.get("format") != "detector":
-        raise FileFormatError(f"{path} is a safetensors file but no detector: expected one written by Detector.save")
-    version = whole.get("format_version")
-    if type(version) is not int or not 1 <= version <= FORMAT_VERSION:  # True is an int too
-        raise FileFormatError(
-            f"{path} has format version {version!r}, this patchclip reads 1 to {FORMAT_VERSION}: update patchclip"
-        )
-    if not isinstance(whole.get("detector"), dict):
-        raise FileFormatError(f"{path} has no detector in it: save it again with Detector.save")
-
-
-def _hash(content: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> str:
-    """Of all that a file says."""
-    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.contiguous().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    content, tensors = read_content(path)
+    return SavedDetector(path, content, tensors)
 
 
 def _have_unit_length(vectors: torch.Tensor) -> bool:

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
+#: What names of defects come from.
+BY_EXAMPLES, BY_TEXT = "examples", "text"
+
+
 @dataclass(frozen=True)
 class Region:
     """A connected piece of the heatmap that lies above the threshold and is prominent: at least a quarter of the way
@@ -22,8 +26,11 @@ class Region:
         box_xyxy: left, top, right, bottom in pixels of the upright image; right and bottom are exclusive.
         area_px: pixels of the piece.
         score: highest value of the heatmap inside, in [0, 1].
-        defect: its name, or None where no name is clearly the likeliest.
-        confidence: probability of that name among all defect names, in [0, 1]; None without a name.
+        defect: its kind, of those that were taught (`Detector.teach`) or else of `Detector(defects=...)`; None where
+            no name is clearly the likeliest, or it is like none of the kinds that were taught.
+        confidence: probability of that name, in [0, 1]; None without a name. Of a taught kind among all of them and an
+            unknown one, calibrated on synthetic defects; by text among all names.
+        defect_source: "examples" or "text"; None without a name.
     """
 
     box_xyxy: tuple[int, int, int, int]
@@ -31,6 +38,14 @@ class Region:
     score: float
     defect: str | None
     confidence: float | None
+    defect_source: str | None = None
+
+
+def describe_defect(defect: str | None, confidence: float | None) -> str:
+    """For people: a name and how sure it is, as "crack (71 %)"; "anomaly" without a name."""
+    if defect is None or confidence is None:
+        return "anomaly"
+    return f"{defect} ({100 * confidence:.0f} %)"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -80,10 +95,22 @@ class Result:
     @property
     def defect(self) -> str | None:
         """Name of the strongest region that has one; None for a normal image and where no name is clearly likeliest."""
-        for region in self.regions:
-            if region.defect is not None:
-                return region.defect
-        return None
+        return None if self._named is None else self._named.defect
+
+    @property
+    def confidence(self) -> float | None:
+        """Probability of `defect`, see `Region`; None without a name."""
+        return None if self._named is None else self._named.confidence
+
+    @property
+    def defect_source(self) -> str | None:
+        """What `defect` comes from, "examples" or "text"; None without a name."""
+        return None if self._named is None else self._named.defect_source
+
+    @property
+    def _named(self) -> Region | None:
+        """The strongest region that has a name."""
+        return next((region for region in self.regions if region.defect is not None), None)
 
     def overlay(self, *, max_side: int = 1024) -> Image.Image:
         """The image with the heatmap over it and a labelled box around each region.
@@ -99,8 +126,8 @@ class Result:
 
         labels = []
         for region in self.regions:
-            name = region.defect or "anomaly"
-            labels.append((region.box_xyxy, f"{name} {region.score:.2f}"))
+            name = describe_defect(region.defect, region.confidence)
+            labels.append((region.box_xyxy, f"{name}, score {region.score:.2f}"))
         heatmap = np.maximum(self.heatmap - self._background, 0)
         level = self._region_level - self._background
         return viz.overlay(self.image, heatmap, level, labels, max_side=max_side)
@@ -113,6 +140,8 @@ class Result:
             "threshold_source": self.threshold_source,
             "is_anomalous": self.is_anomalous,
             "defect": self.defect,
+            "confidence": self.confidence,
+            "defect_source": self.defect_source,
             "class_name": self.class_name,
             "size_hw": list(self._heatmap.shape),
             "regions": [asdict(region) | {"box_xyxy": list(region.box_xyxy)} for region in self.regions],

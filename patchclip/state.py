@@ -9,6 +9,7 @@ from .normal_scores import NormalScore
 from .threshold import Threshold
 
 if TYPE_CHECKING:
+    from .scoring.kinds import DefectKinds, Examples
     from .scoring.memory import Fitted, Memory
 
 
@@ -55,6 +56,7 @@ class DetectorState(ThresholdState):
     def __init__(self, threshold: Threshold):
         super().__init__(threshold)
         self._fitted: Fitted | None = None
+        self._examples: Examples | None = None
 
     @property
     def memory_(self) -> Memory | None:
@@ -75,3 +77,13 @@ class DetectorState(ThresholdState):
     def classes_(self) -> tuple[str, ...]:
         """Names of the classes it was fitted with; empty without."""
         return self._fitted.class_names if self._fitted else ()
+
+    @property
+    def kinds_(self) -> dict[str, int]:
+        """Kind of defect -> how many examples of it were taught; empty without."""
+        learnt = self._learnt_kinds
+        return {} if learnt is None else dict(zip(learnt.names, learnt.counts, strict=True))
+
+    @property
+    def _learnt_kinds(self) -> DefectKinds | None:
+        return None if self._examples is None else self._examples.learnt

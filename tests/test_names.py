@@ -106,8 +106,9 @@ def test_the_recipe_is_asked_for_in_one_place() -> None:
 
 
 def test_a_cues_name_is_a_literal_in_the_table_alone() -> None:
-    """And in its encoder, in what models bring by default, and in docstrings. Surfaces are named by other words."""
-    allowed = ("scoring/cues.py", "encoders/texture.py", "encoders/timm.py")
+    """And in its encoder, in what models bring by default, and in docstrings. Surfaces are named by other words. The
+    "text" of result.py is where a defect's name comes from, which an exported file says without the table of cues."""
+    allowed = ("scoring/cues.py", "encoders/texture.py", "encoders/timm.py", "result.py")
     for file, tree in TREES.items():
         if file in allowed or file.startswith(("synthetic/", "pretrain/mixtures")):
             continue

@@ -93,13 +93,13 @@ def test_importing_the_package_is_quick_and_loads_no_torch() -> None:
 
 def test_files_are_short() -> None:
     """A thermometer: what is longer has more than one job. Half of detector.py is the docstrings of its one class,
-    which has a method for each of the many things that a detector does."""
+    which has a method for each of the many things that a detector does; the last that came is `teach`."""
     lengths = {file: len((PACKAGE / file).read_text().splitlines()) for file in TREES}
     del lengths["detector.py"]
     assert {file: length for file, length in lengths.items() if length > 320} == {}
     [detector] = [node for node in TREES["detector.py"].body if isinstance(node, ast.ClassDef)]
     assert detector.end_lineno is not None
-    assert detector.end_lineno - detector.lineno + 1 < 350
+    assert detector.end_lineno - detector.lineno + 1 < 360
 
 
 def test_files_of_tests_are_short() -> None:
@@ -140,7 +140,7 @@ def calls_of_one_predict(detector: Detector, image: np.ndarray) -> list[list[Cal
     return stacks
 
 
-@pytest.mark.parametrize("kind", ["zero-shot", "fitted", "fitted with classes", "tiles", "winclip"])
+@pytest.mark.parametrize("kind", ["zero-shot", "fitted", "fitted with classes", "taught", "tiles", "winclip"])
 def test_one_predict_is_short_to_read(
     kind: str, tiny: Detector, fitted_tiny: Detector, local_model: str, normals: list[np.ndarray]
 ) -> None:
@@ -149,6 +149,9 @@ def test_one_predict_is_short_to_read(
         "zero-shot": lambda: tiny,
         "fitted": lambda: fitted_tiny,
         "fitted with classes": lambda: fit_quietly(copy.copy(tiny), classes),
+        "taught": lambda: copy.copy(fitted_tiny).teach(
+            {"dark": [(normals[4], (0, 0, 20, 20)), (normals[5], (9, 9, 30, 30))]}
+        ),
         "tiles": lambda: fit_quietly(Detector(local_model, tile=60), normals[:2]),
         "winclip": lambda: fit_quietly(Detector(local_model, recipe="winclip"), normals[:2]),
     }[kind]()

@@ -36,6 +36,7 @@ _MEASURING = (
     "accuracy/categories",
     "accuracy/gallery",
     "accuracy/measures",
+    "accuracy/names",
     "accuracy/plan",
     "accuracy/results",
     "accuracy/rows",
@@ -109,6 +110,8 @@ def _run(options: argparse.Namespace, folder: Path) -> None:
     print(f"\n{tables.summary_table(summary)}\n\n{tables.LEGEND}\n")
     if course := tables.course_tables(units):
         print(f"{course}\n")
+    if names := tables.names_table(units):
+        print(f"{names}\n")
     latency = []
     if options.latency > 0:
         latency = _measure_latencies(tasks, settings, bare, options.latency)
@@ -143,6 +146,7 @@ def _measure_all(
                 task,
                 lambda task=task, named=named: methods.get(task, named),  # type: ignore[misc]
                 batch_size=settings.batch_size,
+                examples=settings.examples,
                 folder=state,
                 identity=_identity(named, environment),
                 resume=resume,
@@ -190,6 +194,7 @@ def _identity(settings: Settings, environment: Mapping[str, Any]) -> dict[str, A
         "object_name": settings.object_name,
         "max_false_positive_rate": settings.max_false_positive_rate,
         "batch_size": settings.batch_size,
+        "examples": settings.examples,
     }
 
 

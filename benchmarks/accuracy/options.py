@@ -60,6 +60,14 @@ def _add_measured(group: argparse._ArgumentGroup) -> None:
     add("--seeds", type=_count, default=3, metavar="N", help="draws of the references (default: 3)")
     add("--limit", type=_count, metavar="N", help="at most so many normal and anomalous test images a category each")
     add(
+        "--examples",
+        type=_count,
+        nargs="*",
+        default=[1, 3, 5, 10],
+        metavar="N",
+        help="of each kind of defect, to name the others by; none for no such table (default: 1 3 5 10)",
+    )
+    add(
         "--latency",
         type=_seconds,
         default=1.0,
@@ -143,4 +151,5 @@ def to_settings(options: argparse.Namespace, folder: Path) -> Settings:
         object_name=options.object_name,
         max_false_positive_rate=options.max_false_positive_rate,
         batch_size=options.batch_size,
+        examples=tuple(options.examples),
     )

@@ -10,6 +10,7 @@ import jinja2
 
 from accuracy import charts, tables
 from accuracy.measures import LOWER_IS_BETTER
+from accuracy.names import NO_NAME
 from accuracy.results import Run, Unit
 from environment import one_line
 from patchclip import metrics
@@ -152,9 +153,27 @@ def _category(shown: Mapping[str, Unit], colours: Colours) -> dict[str, Any]:
         "histograms": _histograms(shown),
         "kinds": {kind: entry["images"] for kind, entry in kinds.items()},
         "kind_areas": {name: _areas(found, kinds) for name, found in by_kind.items()},
+        "names": {name: _confusions(unit.names) for name, unit in shown.items() if unit.names},
         "galleries": pictured,
         "open_gallery": main,
     }
+
+
+def _confusions(measured: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One table for each number of examples: rows are kinds, columns are the names that were given."""
+    confusions = []
+    for entry in measured:
+        confusion = entry["confusion"]
+        given = sorted({name for names in confusion.values() for name in names if name} | confusion.keys())
+        columns = [*given, NO_NAME]
+        rows = {kind: [names.get(column, 0) for column in columns] for kind, names in confusion.items()}
+        count = entry["examples"]
+        by = f"after examples of each kind: {count}" if count else "by the text"
+        title = f"{by}; right {entry['right']:.2f} of {entry['images']} images, without a name {entry['none']:.2f}"
+        heads = [*given, "no name"]
+        right = [[kind == column for column in columns] for kind in rows]
+        confusions.append({"title": title, "heads": heads, "rows": list(zip(rows.items(), right, strict=True))})
+    return confusions
 
 
 def _areas(by_kind: Mapping[str, Any], kinds: Iterable[str]) -> list[float | None]:

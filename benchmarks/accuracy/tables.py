@@ -138,6 +138,7 @@ def document(run: Run) -> str:
         summary_table(run.summary),
         LEGEND,
         course_tables(run.units),
+        names_table(run.units),
     ]
     if run.latency:
         blocks += [latency_table(run.latency), parts_table(run.latency)]
@@ -201,6 +202,42 @@ def _training_table(epochs: Sequence[Mapping[str, Any]]) -> str:
         kept = " (kept)" if epoch is best else ""
         lines.append([f"{epoch['epoch']:.0f}{kept}", f"{epoch['loss']:.4f}", f"{epoch['accuracy']:.4f}"])
     return markdown(["epoch", "loss", "accuracy"], lines)
+
+
+# --- names of defects -------------------------------------------------------------------------------------------------
+
+_NAMES_HEAD = (
+    "data",
+    "shots x seeds",
+    "examples of a kind",
+    "right",
+    "no name",
+    "right of the names shown",
+    "likeliest kind right",
+    "no name: kind not taught",
+    "no name: kinds taught",
+)
+
+
+def names_table(units: Sequence[Unit]) -> str:
+    """Names of defects by the text and after examples, mean over the seeds; empty where none were measured."""
+    groups: dict[tuple[str, str, int, int], list[Mapping[str, Any]]] = {}
+    for unit in units:
+        for entry in unit.names:
+            key = (unit.row["dataset"], unit.row["category"], unit.row["shots"], entry["examples"])
+            groups.setdefault(key, []).append(entry)
+    lines = []
+    for (dataset, category, shots, examples), entries in groups.items():
+        data = category if category == dataset else f"{dataset}, {category}"
+        columns = ("right", "none", "right_of_shown", "likeliest", "untaught_none", "taught_none")
+        cells = [_mean_cell([entry[column] for entry in entries]) for column in columns]
+        lines.append([data, f"{shots} x {len(entries)}", str(examples) if examples else "text", *cells])
+    return markdown(_NAMES_HEAD, lines) if lines else ""
+
+
+def _mean_cell(values: Sequence[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    return f"{np.mean(known):.2f}" if known else "–"
 
 
 # --- Markdown -----------------------------------------------------------------------------------------------------

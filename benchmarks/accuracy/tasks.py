@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from accuracy.gallery import make_gallery
 from accuracy.measures import Record
 from accuracy.methods.base import Method, Prediction, flatten
 from accuracy.methods.table import METHODS
+from accuracy.names import measure_names
 from accuracy.plan import Task, draw_references, is_readable
 from accuracy.results import Unit, read_unit, unit_path, write_unit
 from accuracy.rows import check_binning, make_curves, make_row, make_scores, replicate_task
@@ -25,6 +26,7 @@ def run_task(
     make: Callable[[], Method],
     *,
     batch_size: int,
+    examples: Sequence[int] = (),
     folder: Path,
     identity: Mapping[str, Any],
     resume: bool,
@@ -36,6 +38,7 @@ def run_task(
     Args:
         make: constructs the method; called only where there is something to measure.
         batch_size: images that are predicted at once.
+        examples: numbers of examples, see `names.measure_names`.
         folder: of the units' files.
         identity: what the figures depend on beside the task: code, weights, options.
         pictures: whether to draw the gallery of the report.
@@ -64,6 +67,9 @@ def run_task(
         fit_seconds=fit_seconds,
         notes=method.notes,
     )
+    names = []
+    if METHODS[task.method].teaches and task.shots and task.category.kinds and examples and method.detector is not None:
+        names = measure_names(method.detector, task.category.test, examples, seed=task.seed)
     unit = Unit(
         row=row,
         scores=make_scores(records),
@@ -72,6 +78,7 @@ def run_task(
         gallery=make_gallery(task, method, records) if pictures and records else [],
         problems=[*problems, *predicted.problems, *check_binning(task, row)],
         requested_shots=task.requested_shots,
+        names=names,
     )
     write_unit(path, unit)
     return unit

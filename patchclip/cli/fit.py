@@ -20,17 +20,22 @@ def run(console: Console, args: Namespace) -> int:
     _check(args)
     classes = _classes(console, args)
     images = None if classes else normal_images(console, args.inputs, "INPUTS")
+    examples = _defect_examples(console, args.defect_examples)
     detector = new_detector(console, args)
     if args.unlabelled is not None:
         detector.fit_unlabelled(images or [], at_most_anomalous=args.unlabelled, progress=console.shows_progress)
     else:
         detector.fit(classes or images or [], progress=console.shows_progress)
     set_threshold(detector, args.threshold)
+    if examples:
+        detector.teach(examples, progress=console.shows_progress)
     detector.save(target)
     count = sum(map(len, classes.values())) if classes else len(images or [])
     of_classes = f" of {len(classes)} classes ({', '.join(classes)})" if classes else ""
     console.say(f"fitted on {count} image{'s' * (count != 1)}{of_classes}", bold=True)
     console.say(f"threshold {describe_threshold(detector)}")
+    if detector.kinds_:
+        console.say("kinds of defects: " + ", ".join(f"{kind} ({count})" for kind, count in detector.kinds_.items()))
     console.say(f"wrote {target}")
     next_command = calibrate_command if needs_calibration(detector) else export_command
     console.say(f"next: patchclip predict photos/ --detector {target} --out run")
@@ -68,6 +73,28 @@ def _classes(console: Console, args: Namespace) -> dict[str, list[str]]:
     return {name: normal_images(console, paths, option) for name, paths in folders.items()}
 
 
+def _defect_examples(console: Console, folder: str | None) -> dict[str, list[str | tuple[str, list[str]]]]:
+    """Kind -> its images, each with its masks where there are some; empty without a folder."""
+    if folder is None:
+        return {}
+    from ..datasets.listing import list_images, subfolders
+
+    option = "--defect-examples"
+    if not Path(folder).is_dir():
+        raise click.UsageError(f"{option}: {folder} is no folder: name one with a folder of images for each kind")
+    examples: dict[str, list[str | tuple[str, list[str]]]] = {}
+    for kind in subfolders(Path(folder)):
+        masks = list_images(kind).masks
+        group: list[str | tuple[str, list[str]]] = []
+        for image in normal_images(console, [str(kind)], option):
+            its_masks = [str(mask) for mask in masks.get(Path(image), ())]
+            group.append((image, its_masks) if its_masks else image)
+        examples[kind.name] = group
+    if not examples:
+        raise click.UsageError(f"{option}: {folder} has no folders in it, one for each kind of defect")
+    return examples
+
+
 COMMAND = Command(
     "fit",
     run,
@@ -84,6 +111,7 @@ COMMAND = Command(
             ),
             click.Option(["--class", "classes"], multiple=True, metavar="NAME=PATH", help="Images of a class; repeat."),
             click.Option(["--by-folder"], metavar="DIR", help="Folder in which each folder is a class."),
+            click.Option(["--defect-examples"], metavar="DIR", help="Folder in which each folder is a kind of defect."),
             click.Option(
                 ["--unlabelled"], type=float, metavar="SHARE", help="At most this share has defects, such as 0.2."
             ),
@@ -115,8 +143,7 @@ COMMAND = Command(
         ],
     },
     examples=[
-        "patchclip fit good/ -o bottle.safetensors --object bottle",
+        "patchclip fit good/ -o bottle.safetensors --defect-examples defects/",
         "patchclip fit --class cap=good/caps --class bottle=good/bottles",
-        "patchclip fit photos/ --unlabelled 0.2 -o odd.safetensors",
     ],
 )

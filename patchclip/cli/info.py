@@ -32,6 +32,7 @@ def run(console: Console, args: Namespace) -> int:
 
 
 def _detector_facts(path: str) -> dict[str, Any]:
+    from ..detector_file import EXAMPLES
     from ..persistence import damage_reported, read_file
 
     saved = read_file(path)
@@ -41,7 +42,8 @@ def _detector_facts(path: str) -> dict[str, Any]:
         classes = saved.content["classes"]
         vectors: Counter[str] = Counter()
         for name, tensor in saved.tensors.items():
-            vectors[name.split(".")[-1]] += len(tensor)
+            if name != EXAMPLES:
+                vectors[name.split(".")[-1]] += len(tensor)
         return {
             "kind": "detector" if classes is not None else "detector, zero-shot",
             "model": options["model"],
@@ -49,6 +51,7 @@ def _detector_facts(path: str) -> dict[str, Any]:
             "recipe": options["recipe"],
             "object": options["object_name"],
             "defects": list(options["defects"]),
+            "taught_kinds": dict(Counter(saved.content.get("example_kinds", ()))),
             "image_size": options["image_size"],
             "classes": [name for name in classes or [] if name is not None],
             "images": len(saved.content.get("fingerprints", ())),
@@ -85,6 +88,8 @@ def _exported_facts(path: str) -> dict[str, Any]:
     details["normal_images"] = len({(score[1], score[0]) for score in details.pop("normal_scores", ())})
     defects = details.pop("defects", None)
     details["defects"] = defects["names"] if defects else []
+    kinds = details.pop("kinds", None)
+    details["taught_kinds"] = dict(zip(kinds["names"], kinds["counts"], strict=True)) if kinds else {}
     return {"kind": "exported", "opset": model.opset_import[0].version, **details}
 
 

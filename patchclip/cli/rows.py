@@ -24,7 +24,10 @@ ANOMALOUS, NORMAL, UNREADABLE = VERDICTS = ("anomalous", "normal", "unreadable")
 PICTURES = ("overlay", "heatmap", "mask")
 
 #: Of a row, what an unreadable image has not.
-_RESULT_KEYS = ("score", "threshold", "threshold_source", "is_anomalous", "defect", "class_name", "size_hw")
+_RESULT_KEYS = (
+    *("score", "threshold", "threshold_source", "is_anomalous"),
+    *("defect", "confidence", "defect_source", "class_name", "size_hw"),
+)
 
 _BOXES = "boxes left top right bottom"
 COLUMNS = (
@@ -36,6 +39,8 @@ COLUMNS = (
     "threshold",
     "threshold_source",
     "defect",
+    "confidence",
+    "defect_source",
     "class_name",
     _BOXES,
     *PICTURES,
@@ -65,8 +70,8 @@ def to_json(row: Mapping[str, Any], *, only_ascii: bool = False) -> str:
 def to_cells(row: Mapping[str, Any]) -> list[str]:
     """Of `COLUMNS`, for a csv file."""
     boxes = [" ".join(map(str, region["box_xyxy"])) for region in row["regions"]]
-    values = dict(row) | {_BOXES: "; ".join(boxes)}
-    for name in ("score", "threshold"):
+    values = dict.fromkeys(COLUMNS) | dict(row) | {_BOXES: "; ".join(boxes)}  # rows of an earlier version have fewer
+    for name in ("score", "threshold", "confidence"):
         if values[name] is not None:
             values[name] = f"{values[name]:.4f}"
     return [csv_cell(values[name]) for name in COLUMNS]
@@ -81,8 +86,11 @@ def to_line(row: Mapping[str, Any]) -> str:
         return f"{UNREADABLE:11s}        {row['error']}"
     where = ""
     if row["regions"]:
+        from ..result import describe_defect  # numpy, which help does not wait for
+
         region = row["regions"][0]
         left, top, right, bottom = region["box_xyxy"]
-        where = f"  {region['defect'] or 'anomaly'} at ({left}, {top}, {right}, {bottom})"
+        name_of_defect = describe_defect(region["defect"], region["confidence"])
+        where = f"  {name_of_defect} at ({left}, {top}, {right}, {bottom})"
     class_name = f"  [{row['class_name']}]" if row["class_name"] else ""
     return f"{row['verdict']:11s}{row['score']:6.3f}  {name}{class_name}{where}"

@@ -18,8 +18,13 @@ Format_version 2:
     max_pixels                  that an image file may have
     defects                     names, temperature, and embeddings: base64 of (K, E) float32, little endian, by which
                                 regions are named (`scoring.regions`); null without names
+    kinds                       null, or in format_version 3 the kinds of defects that were taught (`scoring.kinds`):
+                                names and counts of their examples; directions (K, D), offsets (K, 1) and prototypes
+                                (K, D), base64 of float32, little endian; unknown, temperature; banks, whose outputs
+                                "vectors_<bank>" tell them beside "dense"
 
-Format_version 1 had neither the outputs "fine_map" and "dense" nor what regions and other sizes need.
+Files without taught kinds have format_version 2, which earlier versions of patchclip read. Format_version 1 had neither
+the outputs "fine_map" and "dense" nor what regions and other sizes need.
 """
 
 from __future__ import annotations
@@ -37,10 +42,12 @@ import numpy as np
 from .._version import __version__
 from ..errors import FileFormatError
 from ..images.plan import plan_size
+from ..scoring.kinds import DefectKinds
 from ..scoring.regions import DefectNames
 from ..threshold import Threshold
 
-FORMAT_VERSION = 2
+#: Of a file without taught kinds, and of one with some.
+_PLAIN_VERSION, FORMAT_VERSION = 2, 3
 
 #: Key of the metadata entry.
 METADATA_KEY = "patchclip"
@@ -60,6 +67,7 @@ class Contents:
 
     Attributes:
         side: in pixels of the square whose area images are resized to; patch: of a patch.
+        kind_banks: whose vectors tell the kinds; none without kinds.
     """
 
     size_hw: tuple[int, int]
@@ -80,12 +88,14 @@ class Contents:
     max_pixels: int
     defects: DefectNames | None
     versions: Mapping[str, str]
+    kinds: DefectKinds | None = None
+    kind_banks: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, but for the checksum."""
         return {
             "format": "onnx",
-            "format_version": FORMAT_VERSION,
+            "format_version": _PLAIN_VERSION if self.kinds is None else FORMAT_VERSION,
             "patchclip": __version__,
             "versions": dict(self.versions),
             "input": {
@@ -112,6 +122,7 @@ class Contents:
             "weights_sha256": self.weights_sha256,
             "max_pixels": self.max_pixels,
             "defects": None if self.defects is None else _defects_to_dict(self.defects),
+            "kinds": None if self.kinds is None else _kinds_to_dict(self.kinds, self.kind_banks),
         }
 
     @classmethod
@@ -122,6 +133,7 @@ class Contents:
             LookupError, TypeError, ValueError: other entries.
         """
         preprocessing = entries["input"]
+        kinds, kind_banks = _kinds_from_dict(entries.get("kinds"))
         contents = cls(
             size_hw=_size(preprocessing["size_hw"]),
             interpolation=preprocessing["interpolation"],
@@ -146,12 +158,19 @@ class Contents:
             max_pixels=entries["max_pixels"],
             defects=None if entries["defects"] is None else _defects_from_dict(entries["defects"]),
             versions=dict(entries["versions"]),
+            kinds=kinds,
+            kind_banks=kind_banks,
         )
         if contents.interpolation not in _INTERPOLATIONS:
             raise ValueError(f"an interpolation of {contents.interpolation!r}")
         if contents.plan(contents.heatmap_hw) != contents.size_hw:
             raise ValueError(f"a size of {contents.size_hw} for images of {contents.heatmap_hw}")
         return contents
+
+    @property
+    def vector_outputs(self) -> list[str]:
+        """Outputs that kinds are told by beside "dense"."""
+        return [vectors_output(name) for name in self.kind_banks]
 
     @property
     def grid_hw(self) -> tuple[int, int]:
@@ -184,30 +203,78 @@ def read_entries(path: str | os.PathLike[str], text: str | None) -> dict[str, An
         raise FileFormatError(
             f"{path} was exported by an earlier patchclip, without regions: export the detector again"
         )
-    if type(version) is not int or version != FORMAT_VERSION:
+    if type(version) is not int or not _PLAIN_VERSION <= version <= FORMAT_VERSION:
         raise FileFormatError(
-            f"{path} has format version {version!r}, this patchclip reads {FORMAT_VERSION}: update patchclip"
+            f"{path} has format version {version!r}, this patchclip reads {_PLAIN_VERSION} and {FORMAT_VERSION}: "
+            "update patchclip"
         )
     return entries
 
 
+def vectors_output(bank_name: str) -> str:
+    """The output with the vectors of a bank."""
+    return f"vectors_{bank_name}"
+
+
 def _defects_to_dict(defects: DefectNames) -> dict[str, Any]:
-    raw = np.ascontiguousarray(defects.embeddings, "<f4").tobytes()
     return {
         "names": list(defects.names),
         "temperature": defects.temperature,
-        "embeddings": base64.b64encode(raw).decode("ascii"),
+        "embeddings": _to_base64(defects.embeddings),
     }
 
 
 def _defects_from_dict(entry: Mapping[str, Any]) -> DefectNames:
     names = tuple(entry["names"])
-    raw = base64.b64decode(entry["embeddings"], validate=True)
-    embeddings = np.frombuffer(raw, "<f4").reshape(len(names), -1).astype(np.float32)
+    embeddings = _from_base64(entry["embeddings"], len(names))
     temperature = float(entry["temperature"])
-    if not names or not np.isfinite(embeddings).all() or not 0 < temperature < math.inf:
+    if not names or not 0 < temperature < math.inf:
         raise ValueError(f"names of defects {names} at a temperature of {temperature}")
     return DefectNames(names, embeddings, temperature)
+
+
+def _kinds_to_dict(kinds: DefectKinds, banks: tuple[str, ...]) -> dict[str, Any]:
+    return {
+        "names": list(kinds.names),
+        "counts": list(kinds.counts),
+        "directions": _to_base64(kinds.directions),
+        "offsets": _to_base64(kinds.offsets),
+        "prototypes": _to_base64(kinds.prototypes),
+        "unknown": kinds.unknown,
+        "temperature": kinds.temperature,
+        "banks": list(banks),
+    }
+
+
+def _kinds_from_dict(entry: Mapping[str, Any] | None) -> tuple[DefectKinds | None, tuple[str, ...]]:
+    """The kinds, and the banks that tell them."""
+    if entry is None:
+        return None, ()
+    names, counts = tuple(entry["names"]), tuple(entry["counts"])
+    directions, offsets, prototypes = (
+        _from_base64(entry[name], len(names)) for name in ("directions", "offsets", "prototypes")
+    )
+    if directions.shape != prototypes.shape or offsets.shape != (len(names), 1):
+        raise ValueError(f"kinds of the shapes {directions.shape}, {offsets.shape} and {prototypes.shape}")
+    unknown, temperature = float(entry["unknown"]), float(entry["temperature"])
+    if not names or len(counts) != len(names) or not math.isfinite(unknown) or not 0 < temperature < math.inf:
+        raise ValueError(f"kinds {names} of {counts} examples at a temperature of {temperature}")
+    kinds = DefectKinds(names, counts, directions, offsets[:, 0], prototypes, unknown, temperature)
+    return kinds, tuple(entry["banks"])
+
+
+def _to_base64(vectors: np.ndarray) -> str:
+    raw = np.ascontiguousarray(vectors, "<f4").tobytes()
+    return base64.b64encode(raw).decode("ascii")
+
+
+def _from_base64(text: str, count: int) -> np.ndarray:
+    """(count, D) float32."""
+    raw = base64.b64decode(text, validate=True)
+    vectors = np.frombuffer(raw, "<f4").reshape(count, -1).astype(np.float32)
+    if not np.isfinite(vectors).all():
+        raise ValueError("vectors that are NaN or infinite")
+    return vectors
 
 
 def _size(size_hw: Any) -> tuple[int, int]:

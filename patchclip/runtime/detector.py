@@ -64,7 +64,8 @@ class OnnxDetector(ThresholdState):
         super().__init__(contents.threshold)
         self.contents = contents
         self._session = session
-        self._output_names = [FINE_MAP, DENSE, CLASS_INDEX] if contents.classes else [FINE_MAP, DENSE]
+        classes = [CLASS_INDEX] if contents.classes else []
+        self._output_names = [FINE_MAP, *classes, DENSE, *contents.vector_outputs]
         self._run_options = _run_options()
 
     @property
@@ -101,6 +102,12 @@ class OnnxDetector(ThresholdState):
     def classes_(self) -> tuple[str, ...]:
         """Names of the classes it was fitted with; empty without."""
         return self.contents.classes
+
+    @property
+    def kinds_(self) -> dict[str, int]:
+        """Kind of defect -> how many examples of it were taught; empty without."""
+        kinds = self.contents.kinds
+        return {} if kinds is None else dict(zip(kinds.names, kinds.counts, strict=True))
 
     @property
     def max_pixels(self) -> int:
@@ -155,15 +162,19 @@ class OnnxDetector(ThresholdState):
         stacked = np.stack([image.pixels for image in prepared])  # (B, h, w, 3)
         pixels = np.ascontiguousarray(stacked.transpose(0, 3, 1, 2), np.float32)
         pixels /= 255
-        fine_maps, dense, *rest = self._session.run(self._output_names, {INPUT: pixels}, self._run_options)
+        values = self._session.run(self._output_names, {INPUT: pixels}, self._run_options)
+        outputs = dict(zip(self._output_names, values, strict=True))
         results = []
         for index, image in enumerate(prepared):
-            class_name = self.classes_[int(rest[0][index])] if rest else None
-            results.append(self._result(image, fine_maps[index], dense[index], class_name))
+            class_name = self.classes_[int(outputs[CLASS_INDEX][index])] if self.classes_ else None
+            grids = [outputs[name][index] for name in (DENSE, *self.contents.vector_outputs)]
+            results.append(self._result(image, outputs[FINE_MAP][index], grids, class_name))
         return results
 
-    def _result(self, image: Prepared, fine_map: np.ndarray, dense: np.ndarray, class_name: str | None) -> Result:
-        """From an image's map of (rows, columns), and its tokens (gh, gw, E)."""
+    def _result(
+        self, image: Prepared, fine_map: np.ndarray, grids: Sequence[np.ndarray], class_name: str | None
+    ) -> Result:
+        """From an image's map of (rows, columns), and the vectors that regions are named by, the dense tokens first."""
         height, width = image.image_hw
         heatmap = cv2.resize(fine_map, (width, height), interpolation=cv2.INTER_LINEAR)
         score = float(heatmap.max())
@@ -171,7 +182,8 @@ class OnnxDetector(ThresholdState):
             raise PatchclipError(f"the exported file gives a score of {score}: export the detector again")
         regions: tuple[Region, ...] = ()
         if score > self.threshold:
-            regions = named_regions(heatmap, self.threshold, dense, self.contents.defects)
+            defects, kinds = self.contents.defects, self.contents.kinds
+            regions = named_regions(heatmap, self.threshold, grids[0], defects, kinds=kinds, grids=grids)
         return Result(
             score=score,
             threshold=self.threshold,

@@ -111,9 +111,13 @@ def _check_sum(file: Path, entries: Mapping[str, Any]) -> None:
 
 def _check_graph(session: Any, contents: Contents) -> None:
     inputs = {entry.name: entry.shape for entry in session.get_inputs()}
-    outputs = {entry.name for entry in session.get_outputs()}
-    needed = {FINE_MAP, DENSE} | ({CLASS_INDEX} if contents.classes else set())
+    outputs = {entry.name: entry.shape for entry in session.get_outputs()}
+    needed = {FINE_MAP, DENSE, *contents.vector_outputs} | ({CLASS_INDEX} if contents.classes else set())
     if list(inputs) != [INPUT] or tuple(inputs[INPUT][1:]) != (3, *contents.size_hw):
         raise ValueError(f"inputs {inputs}")
-    if not needed <= outputs:
+    if not needed <= outputs.keys():
         raise ValueError(f"outputs {sorted(outputs)}")
+    if contents.kinds is not None:
+        width = sum(outputs[name][-1] for name in (DENSE, *contents.vector_outputs))
+        if contents.kinds.prototypes.shape[1] != width:
+            raise ValueError(f"kinds of {contents.kinds.prototypes.shape[1]} values in place of {width}")

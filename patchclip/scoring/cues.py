@@ -37,6 +37,7 @@ class BankCue:
         half_at: squared distance that counts as one half; None for vectors of unit length, where the map is
             (1 - cosine) / 2.
         bank_share: of an image's vectors, a greedy coreset of this share is what others are compared with.
+        tells_kinds: whether kinds of defects that are taught are told by it too.
         reads_layers: whether it needs the tokens of `Detector(layers=...)`.
         fingerprint: what the vectors depend on beside the backbone; a file of another fingerprint is refused. None
             where they depend on nothing else.
@@ -49,6 +50,7 @@ class BankCue:
     ranking_gain: float = 1.0
     half_at: float | None = None
     bank_share: float = 1.0
+    tells_kinds: bool = True
     reads_layers: bool = False
     fingerprint: Callable[[], list[str | float]] | None = None
 
@@ -61,6 +63,7 @@ BANK_CUES: tuple[BankCue, ...] = (
         texture.make_descriptor,
         ranking_gain=0.51,
         half_at=texture.HALF_AT,
+        tells_kinds=False,
         fingerprint=texture.fingerprint,
     ),
     BankCue("imagenet", timm.make_descriptor, output=0, gain=4.0, ranking_gain=3.62, fingerprint=timm.fingerprint),
@@ -71,6 +74,7 @@ BANK_CUES: tuple[BankCue, ...] = (
         gain=3.0,
         ranking_gain=2.0,
         bank_share=0.1,
+        tells_kinds=False,
         fingerprint=timm.fingerprint,
     ),
 )

@@ -1,14 +1,16 @@
-"""A heatmap in pixels -> regions, and their names from the dense tokens; by numpy and OpenCV alone, since an exported
-file has regions without torch."""
+"""A heatmap in pixels -> regions, and their names from taught kinds or the dense tokens; by numpy and OpenCV alone,
+since an exported file has regions without torch."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
-from ..result import Region
+from ..result import BY_EXAMPLES, BY_TEXT, Region
+from .kinds import DefectKinds, choose_kind, describe_regions
 
 #: Regions reach at least this share of the way from the median of their heatmap to its maximum, since a defect raises
 #: all tokens of its image a little. Of synthetic images with a defect 11 % show a region elsewhere, without it 16 %;
@@ -18,7 +20,10 @@ _MIN_PROMINENCE = 0.25
 #: The median of a heatmap is taken from about this many pixels a side.
 _MEDIAN_SAMPLES = 128
 
-#: A defect gets a name when its probability is at least this many times that of a blind guess.
+#: A defect gets a name by text when its probability is at least one half, and this many times that of a blind guess. On
+#: synthetic images of held-out families and fills, 73 % of regions have a name then, and 76 % of the names are right;
+#: with the second bound alone 100 % and 64 % (benchmarks/CHOICES.md).
+_MIN_NAME_PROBABILITY = 0.5
 _MIN_NAME_ADVANTAGE = 1.5
 
 
@@ -96,20 +101,42 @@ def find_regions(heatmap: np.ndarray, threshold: float, grid_hw: tuple[int, int]
 
 
 def named_regions(
-    heatmap: np.ndarray, level: float, dense: np.ndarray, defects: DefectNames | None
+    heatmap: np.ndarray,
+    level: float,
+    dense: np.ndarray,
+    defects: DefectNames | None,
+    *,
+    kinds: DefectKinds | None = None,
+    grids: Sequence[np.ndarray] = (),
 ) -> tuple[Region, ...]:
-    """The regions of a heatmap (H, W), each named by the mean of its dense tokens.
+    """The regions of a heatmap (H, W), each named by the kinds that were taught, else by the mean of its dense tokens.
 
     Args:
         level: see `find_regions`.
         dense: (gh, gw, E) float32.
         defects: None for regions without a name.
+        kinds: that were taught; None for none.
+        grids: (rows, columns, D) float32 each, that the kinds are told by.
     """
+    found = find_regions(heatmap, level, (dense.shape[0], dense.shape[1]))
+    if kinds is not None and found:
+        shares = np.stack([patches for _, patches in found])  # (R, gh, gw)
+        vectors = describe_regions(heatmap, shares, grids)
+        chosen = [choose_kind(vector, kinds) for vector in vectors]
+        return _with_names([region for region, _ in found], chosen, BY_EXAMPLES)
+    if defects is None:
+        return tuple(region for region, _ in found)
+    chosen = [_name_defect(dense[patches].mean(0), defects) for _, patches in found]
+    return _with_names([region for region, _ in found], chosen, BY_TEXT)
+
+
+def _with_names(
+    regions: Sequence[Region], chosen: Sequence[tuple[str | None, float | None]], source: str
+) -> tuple[Region, ...]:
     named = []
-    for region, patches in find_regions(heatmap, level, (dense.shape[0], dense.shape[1])):
-        if defects is not None:
-            defect, confidence = _name_defect(dense[patches].mean(0), defects)
-            region = replace(region, defect=defect, confidence=confidence)
+    for region, (defect, confidence) in zip(regions, chosen, strict=True):
+        if defect is not None:
+            region = replace(region, defect=defect, confidence=confidence, defect_source=source)
         named.append(region)
     return tuple(named)
 
@@ -120,7 +147,7 @@ def _name_defect(token: np.ndarray, defects: DefectNames) -> tuple[str | None, f
     best = int(probabilities.argmax())
     confidence = float(probabilities[best])
     count = len(defects.names)
-    if count > 1 and confidence < _MIN_NAME_ADVANTAGE / count:
+    if count > 1 and confidence < max(_MIN_NAME_PROBABILITY, _MIN_NAME_ADVANTAGE / count):
         return None, None
     return defects.names[best], confidence
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -68,9 +69,44 @@ def test_unlabelled(command: Command, photos: Path, local_model: str) -> None:
     assert "(by fit on 3 images without labels)" in done.stderr
 
 
+def test_examples_of_defects(
+    command: Command, good: Path, defective: tuple[np.ndarray, np.ndarray], local_model: str
+) -> None:
+    image, mask = defective
+    for path in ("examples/hole", "examples/dark spot"):
+        Path(path).mkdir(parents=True)
+    Image.fromarray(image).save("examples/hole/0.png")
+    Image.fromarray(mask.astype(np.uint8) * 255).save("examples/hole/0_mask.png")
+    Image.fromarray(image[::-1].copy()).save("examples/dark spot/0.png")
+    Image.fromarray(image[:, ::-1].copy()).save("examples/dark spot/1.png")
+    arguments = ("fit", "good", "--model", local_model, "--threshold", "0", "--defect-examples", "examples")
+    done = command(*arguments)
+    assert done.exit_code == 0
+    assert "kinds of defects: dark spot (2), hole (1)" in done.stderr
+    detector = Detector.load("detector.safetensors")
+    assert detector.kinds_ == {"dark spot": 2, "hole": 1}
+    by_hand = Detector.load("detector.safetensors").teach({"hole": [(image, mask)]}, progress=False)
+    by_file = Detector.load("detector.safetensors").teach({"hole": [("examples/hole/0.png", mask)]}, progress=False)
+    assert by_hand.predict(image).regions == by_file.predict(image).regions
+    facts = json.loads(command("info", "detector.safetensors", "--json").stdout)
+    assert facts["taught_kinds"] == {"dark spot": 2, "hole": 1}
+    assert set(facts["vectors"]) == set(detector.memory_.banks[0])
+    rows = command("predict", "examples/dark spot/0.png", "--detector", "detector.safetensors", "--json", "-q").stdout
+    row = json.loads(rows)
+    assert (row["defect"], row["defect_source"]) == (row["regions"][0]["defect"], row["regions"][0]["defect_source"])
+    none_found = command(*arguments, "--threshold", "1", "-o", "n.safetensors")
+    assert none_found.exit_code == 2
+    assert none_found.stderr.splitlines()[-1].startswith(
+        "error: no example of 'dark spot' has a region above the thresh"
+    )
+    assert not Path("n.safetensors").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["good", "--defect-examples", "good"], "--defect-examples: good has no folders in it, one for each kind"),
+        (["good", "--defect-examples", "absent"], "--defect-examples: absent is no folder"),
         ([], "no normal images: name files or folders, --class NAME=PATH, or --by-folder DIR"),
         (["good", "--by-folder", "good"], "INPUTS and --by-folder: one product, or classes of several: choose one"),
         (["--class", "cap"], "--class: cap is not NAME=PATH"),

@@ -41,7 +41,7 @@ def test_the_entries(classes_file: Exported) -> None:
         *("format", "format_version", "patchclip", "versions", "input", "heatmap_hw"),
         *("threshold", "threshold_source", "threshold_guaranteed", "normal_scores", "max_false_positive_rate"),
         *("classes", "class_levels", "cue_weights", "object_name", "recipe", "int8", "model", "weights_sha256"),
-        *("max_pixels", "defects", "sha256", "sha256_bytes"),
+        *("max_pixels", "defects", "kinds", "sha256", "sha256_bytes"),
     ]
     assert entries["input"] == {
         "name": "image",
@@ -104,7 +104,7 @@ def test_a_weight_that_was_changed(classes_file: Exported, tmp_path: Path) -> No
     ("changes", "message"),
     [
         ({"format_version": 1}, "exported by an earlier patchclip"),
-        ({"format_version": 3}, "format version 3, this patchclip reads 2: update patchclip"),
+        ({"format_version": 4}, "format version 4, this patchclip reads 2 and 3: update patchclip"),
         ({"format_version": True}, "format version True"),
         ({"threshold": 2.0}, "a threshold of"),
         ({"threshold_source": "guess"}, "a threshold of"),

@@ -24,6 +24,7 @@ class Settings:
         work: a folder for weights that a method writes.
         model, pretrained, device, precision, image_size, tile, object_name, max_false_positive_rate: of `Detector`.
         batch_size: images that go through a network at once.
+        examples: numbers of examples of each kind of defect, after which names are measured.
     """
 
     work: Path
@@ -36,6 +37,7 @@ class Settings:
     object_name: str = "surface"
     max_false_positive_rate: float = 0.05
     batch_size: int = 16
+    examples: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ class Entry:
         random: whether the seed changes more than which references are drawn.
         whole: whether it sees whole images, without tiles.
         together: whether it scores the test images by each other, as one batch.
+        teaches: whether its names of defects are measured after examples.
     """
 
     description: str
@@ -37,6 +38,7 @@ class Entry:
     random: bool = False
     whole: bool = False
     together: bool = False
+    teaches: bool = False
 
 
 def _without_kinds(method: Callable[[Settings], Method]) -> MakeMethod:
@@ -68,7 +70,7 @@ METHODS: dict[str, Entry] = {
     "texture": Entry("bank of patch descriptors alone", partial(DetectorMethod, cues=("texture",))),
     "imagenet": Entry("bank of the embedded ImageNet features alone", partial(DetectorMethod, cues=("imagenet",))),
     "random-vit": Entry("bank of tokens of an untrained network of the same shape", RandomVit, random=True),
-    "dense+bank": Entry("all cues: the detector's default", DetectorMethod),
+    "dense+bank": Entry("all cues: the detector's default", DetectorMethod, teaches=True),
     "course-zeroshot": Entry(
         "global embedding against normal means and synthetic anomalies",
         _without_kinds(CourseZeroShot),

@@ -1,0 +1,231 @@
+"""Images of known defects -> what `Detector.teach` keeps: a vector of the defect in each.
+
+An example is an image, whose strongest region is taken to be the defect; or (image, mask), with a mask (H, W) of the
+upright image's size, bool or anything that a mask file may hold, a PIL image, or the path of a file or of several; or
+(image, box), with left, top, right and bottom in pixels. An image without a region above the threshold is named in a
+warning and left out. Copies of an example count once. Kinds are shared by all classes.
+
+A vector comes from the network's features, weighted by the heatmap, and is not compared with the banks: what it means
+changes with the options of the detector alone, so a refit forgets no kinds. Files of other networks are refused.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from .datasets.mask_pixels import to_mask
+from .datasets.masks import read_mask
+from .datasets.types import Sample
+from .features import FeatureExtractor
+from .images.load import ImageLike, describe, list_images
+from .images.names import image_name
+from .inference import check_finite, combine, cue_maps, kind_grids, uses_text
+from .progress import progress_bar
+from .scoring.heatmap import separate_heatmaps
+from .scoring.kinds import Examples, describe_regions
+from .scoring.memory import Fitted
+from .scoring.regions import find_regions
+from .threshold import Threshold
+
+#: Where a defect is: a mask of its image's size, the paths of such, or a box (left, top, right, bottom) in pixels.
+MaskOrBox: TypeAlias = "np.ndarray | Image.Image | str | os.PathLike[str] | Sequence[str] | Sequence[float]"
+
+#: What `Detector.teach` takes: kind -> images of it, or (image, mask) or (image, box).
+DefectExamples: TypeAlias = "Mapping[str, Sequence[ImageLike | tuple[ImageLike, MaskOrBox]]]"
+
+#: A warning names so many examples at most.
+_MOST_NAMED = 10
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """One image of a known defect.
+
+    Attributes:
+        name: for messages.
+        marked: the mask or the box; None without.
+    """
+
+    kind: str
+    name: str
+    image: Any
+    marked: Any
+
+
+def teach(
+    extractor: FeatureExtractor,
+    fitted: Fitted | None,
+    threshold: Threshold,
+    examples: DefectExamples,
+    *,
+    earlier: Examples | None,
+    progress: bool,
+) -> Examples | None:
+    """See `Detector.teach`.
+
+    Args:
+        earlier: examples to add to; None for none.
+
+    Returns:
+        None where nothing is left to compare with: no kinds, and no earlier ones.
+    """
+    if fitted is None:
+        raise ValueError("teach needs a fitted detector, which finds the defect in an example: call fit first")
+    kinds = [] if earlier is None else list(earlier.kinds)
+    vectors = [] if earlier is None else list(earlier.vectors)
+    not_found = []
+    listed = _list_examples(examples, max_pixels=extractor.config.max_pixels)
+    with progress_bar("teach", total=len(listed), show=progress) as bar:
+        for example in listed:
+            vector = describe_defect(extractor, fitted, threshold, example)
+            bar.update()
+            if vector is None:
+                not_found.append(f"{example.name} ({example.kind})")
+            elif not _is_known(example.kind, vector, kinds, vectors):
+                kinds.append(example.kind)
+                vectors.append(vector)
+    remedy = "mark the defect, as (image, mask) or (image, box), or lower the threshold"
+    for kind in dict.fromkeys(example.kind for example in listed):
+        if kind not in kinds:
+            raise ValueError(f"no example of {kind!r} has a region above the threshold {threshold.value:.4f}: {remedy}")
+    if not_found:
+        more = f" and {len(not_found) - _MOST_NAMED} others" if len(not_found) > _MOST_NAMED else ""
+        warnings.warn(
+            f"teach: {len(not_found)} of {len(listed)} examples are left out, for no region in them is above the "
+            f"threshold {threshold.value:.4f}: {', '.join(not_found[:_MOST_NAMED])}{more}; {remedy}",
+            stacklevel=3,
+        )
+    return Examples(tuple(kinds), np.stack(vectors)) if kinds else None
+
+
+def _list_examples(examples: DefectExamples, *, max_pixels: int | None) -> list[Example]:
+    """Of all kinds.
+
+    Raises:
+        ValueError: no mapping, a kind without a name, or one without an image.
+    """
+    if not isinstance(examples, Mapping):
+        raise ValueError(
+            f"expected a mapping of kind -> images of that defect, got {describe(examples)}: write "
+            '{"crack": [image, image]}'
+        )
+    listed = []
+    for kind, group in examples.items():
+        if not isinstance(kind, str) or not kind.strip():
+            raise ValueError(f"expected names of kinds to be strings, got {kind!r}")
+        items = list_images(group, f" for kind {kind!r}", max_pixels=max_pixels)
+        if not items:
+            raise ValueError(f"expected at least one image for kind {kind!r}, got none")
+        for index, item in enumerate(items):
+            image, marked = item, None
+            if isinstance(item, (tuple, list)):
+                if len(item) != 2:
+                    raise ValueError(
+                        f"expected image {index} of kind {kind!r} to be an image, (image, mask) or (image, box), got "
+                        f"{len(item)} values"
+                    )
+                image, marked = item
+            listed.append(Example(kind, image_name(image, index), image, marked))
+    return listed
+
+
+def describe_defect(
+    extractor: FeatureExtractor, fitted: Fitted, threshold: Threshold, example: Example
+) -> np.ndarray | None:
+    """(D,) of the marked defect, else of the strongest region; None where no region is above the threshold.
+
+    Raises:
+        ImageError: the image cannot be used. ValueError: nor can its mask or box.
+    """
+    recipe = extractor.recipe
+    prepared = extractor.prepare(example.image)
+    [(_, features)] = extractor.extract([prepared], with_text=uses_text(extractor, fitted), with_banks=True)
+    maps, class_index = cue_maps(extractor, features, fitted)
+    combined = combine(maps, fitted, class_index)  # (1, gh, gw)
+    [heatmap] = separate_heatmaps(combined, [prepared.image_hw], recipe.smoothing(extractor.config))
+    [score] = recipe.scores([heatmap], maps, features)
+    check_finite([score], extractor)
+    values = heatmap.cpu().numpy()
+    if example.marked is not None:
+        mask = _read_marked(example, prepared.image_hw)
+        rows, columns = features.grid_hw
+        share = cv2.resize(mask.astype(np.float32), (columns, rows), interpolation=cv2.INTER_AREA)  # (gh, gw)
+    else:
+        if score <= threshold.value:
+            return None
+        _, level = recipe.region_levels(heatmap, threshold.value, is_anomalous=True)
+        found = find_regions(values, level, features.grid_hw)
+        if not found:
+            return None
+        _, share = found[0]
+    return describe_regions(values, share[None], kind_grids(features, 0))[0]
+
+
+def _is_known(kind: str, vector: np.ndarray, kinds: Iterable[str], vectors: Iterable[np.ndarray]) -> bool:
+    """Whether the same region was taught before: a copy would make its kind look narrower than it is."""
+    return any(kind == other and np.array_equal(vector, known) for other, known in zip(kinds, vectors, strict=True))
+
+
+# --- masks and boxes --------------------------------------------------------------------------------------------------
+
+
+def _read_marked(example: Example, image_hw: tuple[int, int]) -> np.ndarray:
+    """(H, W) bool.
+
+    Raises:
+        ValueError: a mask or a box that does not fit the image, or marks nothing.
+    """
+    marked, whose = example.marked, f"of {example.name} ({example.kind})"
+    files = _mask_files(marked)
+    if files:
+        mask, problem = read_mask(Sample(Path(example.name), 1, example.kind, files), image_hw)
+        if mask is None:
+            raise ValueError(f"the mask {whose} cannot be used: {problem}")
+        return mask
+    if isinstance(marked, Image.Image):
+        marked = np.asarray(marked.convert("L"))
+    values = np.asarray(marked)
+    if values.shape == (4,):
+        return _fill_box(values, image_hw, whose)
+    if values.shape != image_hw:
+        raise ValueError(
+            f"expected the mask {whose} to have {image_hw[0]} x {image_hw[1]} pixels as its upright image, or a box "
+            f"(left, top, right, bottom), got the shape {values.shape}"
+        )
+    mask, problem = (values, None) if values.dtype == bool else to_mask(values, is_lossy=False)
+    if mask is None:
+        raise ValueError(f"the mask {whose} cannot be used: {problem}")
+    if not mask.any():
+        raise ValueError(f"the mask {whose} marks nothing: leave it out, or mark the defect")
+    return mask
+
+
+def _mask_files(marked: Any) -> tuple[Path, ...]:
+    """The paths of mask files; none for a mask or a box."""
+    paths = [marked] if isinstance(marked, (str, os.PathLike)) else marked
+    if isinstance(paths, (tuple, list)) and all(isinstance(path, (str, os.PathLike)) for path in paths):
+        return tuple(Path(path) for path in paths)
+    return ()
+
+
+def _fill_box(box_xyxy: np.ndarray, image_hw: tuple[int, int], whose: str) -> np.ndarray:
+    height, width = image_hw
+    is_number = np.issubdtype(box_xyxy.dtype, np.number)
+    left, top, right, bottom = box_xyxy.tolist()
+    if not is_number or not (0 <= left < right <= width and 0 <= top < bottom <= height):
+        raise ValueError(
+            f"expected the box {whose} as (left, top, right, bottom) in pixels of its upright image of {width} x "
+            f"{height}, got {tuple(box_xyxy.tolist())}"
+        )
+    mask = np.zeros(image_hw, bool)
+    mask[int(top) : int(np.ceil(bottom)), int(left) : int(np.ceil(right))] = True
+    return mask

@@ -93,7 +93,7 @@ def test_importing_the_package_is_quick_and_loads_no_torch() -> None:
 
 def test_files_are_short() -> None:
     """A thermometer: what is longer has more than one job. Half of detector.py is the docstrings of its one class,
-    which has a method for each of the many things that a detector does; the last that came are `measure` and `judge`."""
+    which has a method for each of the many things that a detector does; `measure` and `judge` came last."""
     lengths = {file: len((PACKAGE / file).read_text().splitlines()) for file in TREES}
     del lengths["detector.py"]
     assert {file: length for file, length in lengths.items() if length > 320} == {}

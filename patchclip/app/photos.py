@@ -1,4 +1,4 @@
-"""Uploaded images: taken into the folder of a session, within bounds, each with a thumbnail or what is wrong with it."""
+"""Uploaded images: taken into a folder, within bounds, each with a thumbnail or what is wrong with it."""
 
 from __future__ import annotations
 
@@ -27,6 +27,9 @@ MAX_PIXELS = 50_000_000
 
 #: Longer side of a thumbnail in pixels.
 THUMBNAIL_SIDE = 176
+
+#: Images that come with the package.
+EXAMPLES = Path(__file__).parent.parent / "assets" / "demo"
 
 _SUFFIX = re.compile(r"\.[a-z0-9]{1,5}")
 
@@ -87,7 +90,8 @@ class Intake:
         if is_full:
             problem = f"left out: {MAX_PHOTOS} images are the most at once. Remove some first."
         elif size > MAX_BYTES:
-            problem = f"left out: the file has {size / 2**20:.0f} MB, {MAX_BYTES / 2**20:.0f} MB are the most. Save it smaller."
+            megabytes, most = round(size / 2**20), round(MAX_BYTES / 2**20)
+            problem = f"left out: the file has {megabytes} MB, {most} MB are the most. Save it smaller."
         if problem is not None:
             upload.unlink(missing_ok=True)
             return Photo(name, upload, problem)
@@ -108,6 +112,12 @@ def read_photo(path: Path, name: str, *, is_owned: bool = True) -> Photo:
     except ImageError as error:
         return Photo(name, path, explain(error, path), is_owned=is_owned)
     return Photo(name, path, thumbnail=shrink(image, THUMBNAIL_SIDE), is_owned=is_owned)
+
+
+def read_examples(pattern: str, *, known: set[Path]) -> list[Photo]:
+    """Images of the package but those that are known."""
+    paths = [path for path in sorted(EXAMPLES.glob(pattern)) if path not in known]
+    return [read_photo(path, path.name, is_owned=False) for path in paths]
 
 
 def shrink(image: np.ndarray, max_side: int) -> np.ndarray:

@@ -14,18 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import PatchclipError
 from . import work
 from .inspected import Inspected
-from .photos import Intake, Photo, count_usable, read_photo
+from .photos import Intake, Photo, count_usable, read_examples
 from .unlabelled import Unlabelled
 from .work import AppError, Named, Report
 
 if TYPE_CHECKING:
     from ..detector import Detector
-
-#: Images that come with the package.
-EXAMPLES = Path(__file__).parent.parent / "assets" / "demo"
 
 #: Corrections that can be taken back.
 _MOST_UNDOS = 10
@@ -210,7 +206,8 @@ class Session:
         usable = [photo.path for photo in self.normals if photo.problem is None]
         if self.detector is None or not usable:
             raise AppError(
-                "The normal images are not here, so nothing can be added to them: teach some first, or move the threshold."
+                "The normal images are not here, so nothing can be added to them: teach some first, or move the "
+                "threshold."
             )
         if item.photo.path in usable:
             raise AppError("This image is among the normal ones already.")
@@ -283,12 +280,7 @@ class Session:
     def export(self) -> Path:
         """The same for machines without torch. Raises AppError where it cannot be made."""
         path = self.downloads / "detector.onnx"
-        detector = self._learnt_detector()
-        with work.quiet():
-            try:
-                detector.export(path)
-            except (PatchclipError, ValueError) as error:
-                raise AppError(f"The ONNX file cannot be made: {' '.join(str(error).split())}") from error
+        work.export(self._learnt_detector(), path)
         return path
 
     def _learnt_detector(self) -> Detector:
@@ -302,15 +294,9 @@ class Session:
         Raises:
             AppError: the file is not one, or its model is not on this machine.
         """
-        from ..detector import Detector
-
         name = os.path.basename(path)
         report("Loading the detector", 0)
-        try:
-            detector = Detector.load(path)
-        except (PatchclipError, ValueError, OSError) as error:
-            text = " ".join(str(error).split()).replace(str(path), name)
-            raise AppError(f"“{name}” cannot be used: {text}") from error
+        detector = work.load(Path(path))
         with self._lock:
             self.detector, self.file_name, self._named, self._undos = detector, name, (), []
         self.clear_normals()
@@ -324,9 +310,3 @@ class Session:
         for photo in photos:
             if photo.path not in used:
                 photo.remove()
-
-
-def read_examples(pattern: str, *, known: set[Path]) -> list[Photo]:
-    """Images of the package but those that are known."""
-    paths = [path for path in sorted(EXAMPLES.glob(pattern)) if path not in known]
-    return [read_photo(path, path.name, is_owned=False) for path in paths]

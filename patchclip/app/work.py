@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from ..errors import PatchclipError
+from ..printable import printable
 from ..progress import progress_reported
 from .inspected import Box, Inspected
 from .photos import MAX_PIXELS
@@ -86,6 +87,27 @@ def measure(detector: Detector, items: Sequence[Inspected], report: Report) -> N
         with quiet():
             [measured] = detector.measure([detector.prepare(item.photo.path)])
         item.measure(measured, detector)
+
+
+def load(path: Path) -> Detector:
+    """From a file. Raises AppError where it is no detector's, or its model is not on this machine."""
+    from ..detector import Detector
+
+    with quiet():
+        try:
+            return Detector.load(path)
+        except (PatchclipError, ValueError, OSError) as error:
+            text = " ".join(str(error).split()).replace(str(path), "the file")
+            raise AppError(f"“{printable(path.name)}” cannot be used: {text}") from error
+
+
+def export(detector: Detector, path: Path) -> None:
+    """To an ONNX file. Raises AppError where it cannot be made."""
+    with quiet():
+        try:
+            detector.export(path)
+        except (PatchclipError, ValueError) as error:
+            raise AppError(f"The ONNX file cannot be made: {' '.join(str(error).split())}") from error
 
 
 @contextmanager

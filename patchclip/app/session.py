@@ -63,8 +63,9 @@ class Session:
         unlabelled: others, of which nobody knows which are normal.
         inspected: in the order of their upload.
         selected: index in `inspected` of the image that is shown large; None where there is none.
-        detector: None before anything was learnt, loaded or inspected.
         file_name: of the file that the detector was loaded from; None where it was learnt here.
+        saved, exported: files of the detector as it is now; None where they were not made.
+        sort: column of the table, and whether the highest comes first.
     """
 
     def __init__(self, folder: Path, downloads: Path):
@@ -74,16 +75,33 @@ class Session:
         self.unlabelled = Unlabelled(self._intake)
         self.inspected: list[Inspected] = []
         self.selected: int | None = None
-        self.detector: Detector | None = None
+        self._detector: Detector | None = None
         self.file_name: str | None = None
+        self.saved: Path | None = None
+        self.exported: Path | None = None
+        self.sort = ("name", False)
         self._named: tuple[Named, ...] = ()
         self._undos: list[Step] = []
         self._lock = threading.RLock()
 
     @property
+    def detector(self) -> Detector | None:
+        """None before anything was learnt, loaded or inspected."""
+        return self._detector
+
+    def _set_detector(self, detector: Detector) -> None:
+        """Another one, or a changed one: the files are no longer of it."""
+        self._detector, self.saved, self.exported = detector, None, None
+
+    @property
     def has_learnt(self) -> bool:
         """Whether the detector knows normal images."""
         return self.detector is not None and self.detector.memory_ is not None
+
+    @property
+    def can_correct(self) -> bool:
+        """Whether the detector has learnt, and its normal images are here."""
+        return self.has_learnt and count_usable(self.normals) > 0
 
     # --- teach --------------------------------------------------------------------------------------------------------
 
@@ -131,7 +149,8 @@ class Session:
         work.fit(detector, paths, report)
         work.teach(detector, self._named, report)
         with self._lock:
-            self.detector, self.file_name, self._undos = detector, None, []
+            self._set_detector(detector)
+            self.file_name, self._undos = None, []
         work.measure(detector, self.inspected, report)
 
     def normal_scores(self) -> dict[int, tuple[float, bool]]:
@@ -163,10 +182,12 @@ class Session:
 
     def _inspect_photos(self, photos: Iterable[Photo], report: Report) -> None:
         new = [Inspected(photo) for photo in photos]
-        if self.detector is None:
+        detector = self.detector
+        if detector is None:
             report("Loading the model", 0)
-            self.detector = work.new_detector("", "")
-        work.measure(self.detector, new, report)
+            detector = work.new_detector("", "")
+            self._set_detector(detector)
+        work.measure(detector, new, report)
         with self._lock:
             if new:
                 self.selected = len(self.inspected)
@@ -184,8 +205,14 @@ class Session:
         with self._lock:
             if self.detector is not None:
                 self.detector.threshold = min(1.0, max(0.0, float(threshold)))
+                self._set_detector(self.detector)
                 for item in self.inspected:
                     item.judge(self.detector)
+
+    def sort_by(self, column: str) -> None:
+        """The table by a column; again by the same, the other way round."""
+        is_same = self.sort[0] == column
+        self.sort = (column, not self.sort[1] if is_same else column == "score")
 
     def shown(self) -> Inspected | None:
         """The image that is shown large."""
@@ -204,7 +231,7 @@ class Session:
         if item is None or item.result is None:
             raise AppError("Choose an image first.")
         usable = [photo.path for photo in self.normals if photo.problem is None]
-        if self.detector is None or not usable:
+        if self.detector is None or not self.can_correct:
             raise AppError(
                 "The normal images are not here, so nothing can be added to them: teach some first, or move the "
                 "threshold."
@@ -216,7 +243,8 @@ class Session:
         work.fit(detector, [*usable, item.photo.path], report)
         with self._lock:
             self._undos = [*self._undos, step][-_MOST_UNDOS:]
-            self.detector, self.normals = detector, [*self.normals, item.photo]
+            self._set_detector(detector)
+            self.normals = [*self.normals, item.photo]
         work.measure(detector, self.inspected, report)
         return Change(step.what, step.threshold, detector.threshold)
 
@@ -243,7 +271,8 @@ class Session:
         work.teach(detector, [named], report)
         with self._lock:
             self._undos = [*self._undos, step][-_MOST_UNDOS:]
-            self.detector, self._named = detector, (*self._named, named)
+            self._set_detector(detector)
+            self._named = (*self._named, named)
             for other in self.inspected:
                 other.judge(detector)
         return Change(step.what, step.threshold, detector.threshold)
@@ -260,7 +289,8 @@ class Session:
                 raise AppError("There is nothing to take back.")
             step = self._undos.pop()
             before = self.detector.threshold
-            self.detector, self.normals, self._named = step.detector, list(step.normals), step.named
+            self._set_detector(step.detector)
+            self.normals, self._named = list(step.normals), step.named
         work.measure(step.detector, self.inspected, report)
         return Change(f"taken back: {step.what}", before, step.detector.threshold)
 
@@ -271,17 +301,17 @@ class Session:
 
     # --- take along ---------------------------------------------------------------------------------------------------
 
-    def save(self) -> Path:
-        """The detector's file. Raises AppError where nothing was learnt."""
+    def save(self) -> None:
+        """Write the detector's file. Raises AppError where nothing was learnt."""
         path = self.downloads / "detector.safetensors"
         self._learnt_detector().save(path)
-        return path
+        self.saved = path
 
-    def export(self) -> Path:
-        """The same for machines without torch. Raises AppError where it cannot be made."""
+    def export(self) -> None:
+        """Write the same for machines without torch. Raises AppError where it cannot be made."""
         path = self.downloads / "detector.onnx"
         work.export(self._learnt_detector(), path)
-        return path
+        self.exported = path
 
     def _learnt_detector(self) -> Detector:
         if self.detector is None or not self.has_learnt:
@@ -298,7 +328,8 @@ class Session:
         report("Loading the detector", 0)
         detector = work.load(Path(path))
         with self._lock:
-            self.detector, self.file_name, self._named, self._undos = detector, name, (), []
+            self._set_detector(detector)
+            self.file_name, self._named, self._undos = name, (), []
         self.clear_normals()
         work.measure(detector, self.inspected, report)
 

@@ -6,7 +6,8 @@ import base64
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from ..printable import csv_cell, csv_encoding
 from .html import escape
@@ -42,7 +43,7 @@ def sorted_indices(items: Sequence[Inspected], column: str, *, descending: bool)
     Raises:
         KeyError: no such column.
     """
-    keys = {
+    keys: dict[str, Callable[[int], Any]] = {
         "name": lambda index: items[index].photo.name.lower(),
         "verdict": lambda index: items[index].is_anomalous,
         "score": lambda index: items[index].score,
@@ -80,11 +81,10 @@ def to_html(items: Sequence[Inspected], sort: tuple[str, bool], selected: int | 
     rows = []
     for index in sorted_indices(items, sort[0], descending=sort[1]):
         rows.append(_row(index, items[index], is_selected=index == selected))
-    return (
-        f'<div class="pc-table"><table><thead><tr>{"".join(headings)}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
-        f'</div><p class="pc-caption">{_summary(items)} <a class="pc-download" download="inspected.csv" '
-        f'href="data:text/csv;base64,{base64.b64encode(to_csv(items)).decode("ascii")}">Download as csv</a></p>'
-    )
+    table = f"<table><thead><tr>{''.join(headings)}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    content = base64.b64encode(to_csv(items)).decode("ascii")
+    link = f'<a class="pc-download" download="inspected.csv" href="data:text/csv;base64,{content}">Download as csv</a>'
+    return f'<div class="pc-table">{table}</div><p class="pc-caption">{_summary(items)} {link}</p>'
 
 
 def _row(index: int, item: Inspected, *, is_selected: bool) -> str:

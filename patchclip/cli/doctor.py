@@ -27,6 +27,7 @@ EXTRAS = {
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
     "openvino": ("openvino",),
     "faiss": ("faiss",),
+    "app": ("gradio",),
 }
 
 OK, MISSING, FAULT = "ok", "not installed", "FAULT"

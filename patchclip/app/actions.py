@@ -11,12 +11,9 @@ from .work import AppError, Report
 
 
 def open_page(detector_file: Path | None) -> Callable[[Session, Report], None]:
-    """Of a page that was opened: the model's libraries are loaded now, and no sooner."""
+    """Of a page that was opened; the model's libraries are loaded by this, the first action, and no sooner."""
 
     def act(session: Session, report: Report) -> None:
-        report("Loading the model", 0)
-        from .. import detector  # noqa: F401
-
         if detector_file is not None and session.detector is None:
             session.load(detector_file, report)
 

@@ -19,8 +19,8 @@ _COMMANDS = """\
 patchclip predict photos/ --detector detector.safetensors --out run
 patchclip predict photos/ --detector detector.onnx --out run"""
 
-_TWO_FILES = """Both files judge as this page does, with the threshold that is set now. The first can be loaded here again;
-the second needs no PyTorch where it is used. In place of photos/ name your folder of images."""
+_TWO_FILES = """Both files judge as this page does, with the threshold that is set now. The first can be loaded here
+again; the second needs no PyTorch where it is used. In place of photos/ name your folder of images."""
 
 Parts = dict[str, Any]
 
@@ -75,8 +75,8 @@ def _teaching(gr: Any) -> Parts:
         )
     }
     with gr.Row():
-        parts["example_normals"] = gr.Button("Use example images", size="sm", elem_id="example-normals")
-        parts["clear_normals"] = gr.Button("Remove all", size="sm", interactive=False)
+        parts["example_normals"] = gr.Button("Use example images", size="sm", min_width=110, elem_id="example-normals")
+        parts["clear_normals"] = gr.Button("Remove all", size="sm", min_width=90, interactive=False)
     with gr.Accordion("I do not know which images are normal", open=False):
         parts["unlabelled_files"] = gr.File(
             label=f"Unsorted images, most of them normal ({_BOUNDS})",
@@ -109,8 +109,8 @@ def _inspecting(gr: Any) -> Parts:
         )
     }
     with gr.Row():
-        parts["example_images"] = gr.Button("Use example images", size="sm", elem_id="example-images")
-        parts["clear_inspected"] = gr.Button("Remove all", size="sm", interactive=False)
+        parts["example_images"] = gr.Button("Use example images", size="sm", min_width=110, elem_id="example-images")
+        parts["clear_inspected"] = gr.Button("Remove all", size="sm", min_width=90, interactive=False)
     with gr.Accordion("Camera", open=False):
         parts["camera"] = gr.Image(sources=["webcam"], type="filepath", format="png", show_label=False, height=260)
         parts["snap"] = gr.Button("Inspect this picture", size="sm")
@@ -137,14 +137,20 @@ def _judging(gr: Any) -> Parts:
         "origin": gr.HTML(elem_id="origin"),
         "mark": gr.Button("This image is normal after all", interactive=False, elem_id="mark"),
     }
-    with gr.Row(visible=False, equal_height=False) as parts["name_row"]:
+    with gr.Row(visible=False, elem_id="name-row") as parts["name_row"]:
         parts["place"] = gr.Number(
             1, label="Marked place", minimum=1, maximum=1, precision=0, visible=False, min_width=110, scale=1
         )
         parts["kind"] = gr.Textbox(
-            label="What is it?", placeholder="crack", max_length=60, scale=3, min_width=160, elem_id="kind"
+            label="What is marked here? Teach its name.",
+            placeholder="crack",
+            max_length=60,
+            scale=3,
+            min_width=160,
+            elem_id="kind",
         )
-        parts["name_it"] = gr.Button("Teach this name", scale=2, min_width=140, elem_id="name-it")
+        parts["name_it"] = gr.Button("Teach", scale=2, min_width=140, elem_id="name-it")
+    parts["correct_message"] = gr.HTML(elem_id="correct-message")
     parts["undo"] = gr.Button("Take back", visible=False, size="sm", elem_id="undo")
     return parts
 
@@ -152,7 +158,6 @@ def _judging(gr: Any) -> Parts:
 def _taking_along(gr: Any) -> Parts:
     parts = {}
     with gr.Column(min_width=320):
-        parts["detector_state"] = gr.HTML()
         parts["make_files"] = gr.Button("Make the files", variant="primary", interactive=False, elem_id="make-files")
         parts["take_message"] = gr.HTML(elem_id="take-message")
         parts["saved"] = gr.DownloadButton("Download detector.safetensors", visible=False, elem_id="saved")

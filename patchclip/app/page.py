@@ -71,14 +71,14 @@ class Page:
         self._on(parts["example_images"].click, lambda s, r: s.inspect_examples(r), slow=True, **common)
         self._on(parts["snap"].click, actions.inspect_camera, ["camera"], slow=True, clears=["camera"], **common)
         self._on(parts["clear_inspected"].click, lambda s, r: s.clear_inspected(), **common)
-        common["shows"] = view.JUDGED
+        common = {"shows": view.JUDGED, "says": "correct_message"}
         self._on(parts["threshold"].input, actions.set_threshold, ["threshold"], **common)
         for name in ("cards", "table"):
             self._on_html(name, {"show": actions.show, "sort": actions.sort}, **common)
 
     def _connect_correcting(self) -> None:
         parts = self._parts
-        common: dict[str, Any] = {"shows": view.ALL, "says": "inspect_message", "slow": True}
+        common: dict[str, Any] = {"shows": view.ALL, "says": "correct_message", "slow": True}
         self._on(parts["mark"].click, actions.mark_as_normal, **common)
         self._on(parts["name_it"].click, actions.name_region, ["place", "kind"], **common)
         self._on(parts["undo"].click, actions.undo, **common)
@@ -163,6 +163,9 @@ class Page:
     def _act(self, request: Any, action: Callable[[Session], Any], shows: tuple[str, ...], says: str) -> dict[Any, Any]:
         """Act, and what the page is to show then; errors become sentences."""
         updates: dict[Any, Any] = {}
+        # whoever comes second waits here: in another thread, a half-imported torch is worse than none
+        from .. import detector  # noqa: F401
+
         try:
             session = self._sessions.of(request.session_hash)
             try:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-_WIDTH, _HEIGHT = 640, 190
-_LEFT, _RIGHT, _TOP, _BOTTOM = 12, 628, 34, 128
+_WIDTH, _HEIGHT = 640, 176
+_LEFT, _RIGHT, _TOP, _BOTTOM = 12, 628, 34, 100
 _BINS = 32
 _MOST_MARKS = 400
 
@@ -35,18 +35,18 @@ def draw(
     parts += _histogram(normal_scores, end)
     parts.append(f'<line class="pc-axis" x1="{_LEFT}" y1="{_BOTTOM}" x2="{_RIGHT}" y2="{_BOTTOM}"/>')
     for tick in _ticks(end):
-        parts.append(f'<text class="pc-tick" x="{_x(tick, end):.1f}" y="{_BOTTOM + 17}">{tick:g}</text>')
+        parts.append(f'<text class="pc-tick" x="{_x(tick, end):.1f}" y="{_BOTTOM + 21}">{tick:g}</text>')
     for score in sorted(inspected)[-_MOST_MARKS:]:
         kind = "pc-unusual" if score > threshold else "pc-normal"
-        parts.append(f'<circle class="pc-dot {kind}" cx="{_x(score, end):.1f}" cy="{_BOTTOM + 34}" r="5"/>')
+        parts.append(f'<circle class="pc-dot {kind}" cx="{_x(score, end):.1f}" cy="{_BOTTOM + 43}" r="5"/>')
     x = _x(threshold, end)
-    parts.append(f'<line class="pc-threshold" x1="{x:.1f}" y1="{_TOP - 10}" x2="{x:.1f}" y2="{_BOTTOM + 44}"/>')
+    parts.append(f'<line class="pc-threshold" x1="{x:.1f}" y1="{_TOP - 10}" x2="{x:.1f}" y2="{_BOTTOM + 51}"/>')
     parts.append(_text(x, _TOP - 16, f"threshold {threshold:.2f}", "pc-threshold-text"))
     if shown is not None:
         kind = "pc-unusual" if shown > threshold else "pc-normal"
         x = _x(shown, end)
-        parts.append(f'<circle class="pc-shown {kind}" cx="{x:.1f}" cy="{_BOTTOM + 34}" r="8"/>')
-        parts.append(_text(x, _BOTTOM + 59, f"this image {shown:.2f}", "pc-shown-text"))
+        parts.append(f'<circle class="pc-shown {kind}" cx="{x:.1f}" cy="{_BOTTOM + 43}" r="8"/>')
+        parts.append(_text(x, _BOTTOM + 71, f"this image {shown:.2f}", "pc-shown-text"))
     parts.append("</svg>")
     bars = "Bars: your normal images. " if normal_scores else ""
     meaning = "Dots: inspected images. Further right is less like the normal ones."
@@ -59,7 +59,7 @@ def _x(score: float, end: float) -> float:
 
 def _text(x: float, y: float, text: str, name: str) -> str:
     """Around x, and inside the picture."""
-    half = 4.2 * len(text)
+    half = 6.3 * len(text)  # of letters on a phone
     x = min(max(x, _LEFT + half), _RIGHT - half)
     return f'<text class="{name}" x="{x:.1f}" y="{y}">{text}</text>'
 

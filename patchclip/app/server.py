@@ -91,6 +91,11 @@ def _theme(gr: Any) -> gradio.themes.Base:
         neutral_hue=gr.themes.colors.slate,
         font=[font("system-ui"), font("sans-serif")],
         font_mono=[font("ui-monospace"), font("monospace")],
+    ).set(
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_400",
+        block_info_text_color="*neutral_600",
+        block_info_text_color_dark="*neutral_400",
     )
 
 

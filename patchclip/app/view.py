@@ -18,7 +18,7 @@ JUDGED = (
     *("place", "undo", "mark", "name_row", "saved", "exported"),
 )
 INSPECT = (*JUDGED, "threshold", "clear_inspected")
-TAKE_ALONG = ("detector_state", "make_files", "saved", "exported")
+TAKE_ALONG = ("make_files", "saved", "exported")
 ALL = tuple(dict.fromkeys(("learnt", *TEACH, *INSPECT, *TAKE_ALONG)))
 
 
@@ -29,11 +29,7 @@ def render(session: Session, names: tuple[str, ...]) -> Props:
         parts |= _teach(session)
     if set(names) & set(INSPECT):
         parts |= _inspect(session)
-    if set(names) & set(TAKE_ALONG):
-        parts |= {
-            "detector_state": {"value": html.message(words.learnt(session.detector, session.file_name))},
-            "make_files": {"interactive": session.has_learnt},
-        }
+    parts["make_files"] = {"interactive": session.has_learnt}
     for name, path in (("saved", session.saved), ("exported", session.exported)):
         parts[name] = {"value": None if path is None else str(path), "visible": path is not None}
     return {name: parts[name] for name in names}

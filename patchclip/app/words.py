@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..result import BY_EXAMPLES
 from ..threshold import images_needed
 
 if TYPE_CHECKING:
@@ -19,7 +20,10 @@ def verdict(result: Result) -> tuple[str, str]:
     score, threshold = f"{result.score:.2f}", f"{result.threshold:.2f}"
     ratio = result.score / result.threshold if result.threshold > 0 else float("inf")
     if result.is_anomalous:
-        headline = f"Unusual: {result.defect}" if result.defect else "Unusual"
+        headline = "Unusual"
+        if result.defect is not None:
+            doubt = "" if result.defect_source == BY_EXAMPLES else "?"
+            headline = f"Unusual: {result.defect}{doubt}"
         if ratio < 1 + _CLOSE:
             return headline, f"A close call: its score of {score} is just above the threshold of {threshold}."
         if ratio < 10:
@@ -31,14 +35,16 @@ def verdict(result: Result) -> tuple[str, str]:
 
 
 def places(result: Result) -> list[str]:
-    """A line for each marked place: what it may be, how sure that is, and where the name is from."""
+    """A line for each marked place: what it may be, and what the name is from."""
     lines = []
     for region in result.regions:
         if region.defect is None or region.confidence is None:
             lines.append("no name fits well")
-            continue
-        source = "as you taught it" if region.defect_source == "examples" else "a guess from words"
-        lines.append(f"{region.defect}, {100 * region.confidence:.0f} % sure, {source}")
+        elif region.defect_source == BY_EXAMPLES:
+            percent = min(99, round(100 * region.confidence))
+            lines.append(f"{region.defect}: like the examples that you named, {percent} % sure")
+        else:
+            lines.append(f"{region.defect}? A guess from the word alone.")
     return lines
 
 

@@ -97,7 +97,7 @@ def picture(view: tuple[np.ndarray, np.ndarray], result: Result, labels: Sequenc
     height, width = plain.shape[:2]
     boxes = []
     for index, (region, label) in enumerate(zip(result.regions, labels, strict=True)):
-        boxes.append(_box(index, region.box_xyxy, (height, width), label))
+        boxes.append(_box(index, region.box_xyxy, result.heatmap.shape, label))
     return (
         f'<div class="pc-view" style="--ratio: {width / height:.4f}">'
         f'<div class="pc-picture" style="aspect-ratio: {width} / {height}">'
@@ -110,7 +110,7 @@ def picture(view: tuple[np.ndarray, np.ndarray], result: Result, labels: Sequenc
     )
 
 
-def _box(index: int, box_xyxy: Box, image_hw: tuple[int, int], label: str) -> str:
+def _box(index: int, box_xyxy: Box, image_hw: tuple[int, ...], label: str) -> str:
     height, width = image_hw
     left, top, right, bottom = box_xyxy
     style = (

@@ -31,6 +31,9 @@ THUMBNAIL_SIDE = 176
 #: Images that come with the package.
 EXAMPLES = Path(__file__).parent.parent / "assets" / "demo"
 
+#: The list of formats in an error, which says nothing to most people.
+_FORMATS = re.compile(r" \((?:[A-Z0-9]+, )+[A-Z0-9]+\)")
+
 _SUFFIX = re.compile(r"\.[a-z0-9]{1,5}")
 
 
@@ -59,7 +62,8 @@ class Photo:
 
 
 class Intake:
-    """Takes uploads into a folder.
+    """Takes uploads into a folder, and leaves what was uploaded where it is: the server keeps one file for all who
+    upload the same, and somebody else may not have taken it yet.
 
     Args:
         folder: that exists; files in it have names that say nothing of the uploaded ones.
@@ -70,7 +74,7 @@ class Intake:
         self._count = 0
 
     def take(self, uploads: Iterable[str | os.PathLike[str]], *, already: int) -> list[Photo]:
-        """Move uploads into the folder. What is beyond a bound becomes a photo with a problem, and its file goes.
+        """Copy uploads into the folder. What is beyond a bound becomes a photo with a problem, without a file.
 
         Args:
             already: photos in the list that these are added to.
@@ -93,12 +97,14 @@ class Intake:
             megabytes, most = round(size / 2**20), round(MAX_BYTES / 2**20)
             problem = f"left out: the file has {megabytes} MB, {most} MB are the most. Save it smaller."
         if problem is not None:
-            upload.unlink(missing_ok=True)
-            return Photo(name, upload, problem)
+            return Photo(name, upload, problem, is_owned=False)
         self._count += 1
         suffix = upload.suffix.lower()
         target = self.folder / f"{self._count:05d}{suffix if _SUFFIX.fullmatch(suffix) else ''}"
-        shutil.move(upload, target)
+        try:
+            os.link(upload, target)
+        except OSError:  # on another file system
+            shutil.copyfile(upload, target)
         photo = read_photo(target, name)
         if photo.problem is not None:
             target.unlink(missing_ok=True)
@@ -134,7 +140,7 @@ def explain(error: Exception, path: Path) -> str:
     """An error of an image without its path, which the person has never seen."""
     text = " ".join(str(error).split())
     text = text.replace(str(path), "the file").replace(path.name, "the file")
-    text = text.removeprefix("the file ").removeprefix(": ")
+    text = _FORMATS.sub("", text).removeprefix("the file ").removeprefix(": ")
     return f"cannot be used: {printable(text)}"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,8 +19,8 @@ from .sessions import Sessions
 if TYPE_CHECKING:
     import gradio
 
-#: Uploads and camera pictures that were never taken by a session are removed after so long.
-_UNUSED_UPLOADS_S = 3600
+#: What is left over is removed so often.
+_TIDY_EVERY_S = 60
 
 #: The browser loads nothing from elsewhere, whatever a library asks for. Gradio compiles templates as they come.
 _POLICY = (
@@ -54,8 +55,8 @@ def serve(
     with tempfile.TemporaryDirectory(prefix="patchclip-app-", ignore_cleanup_errors=True) as root:
         private, served = Path(root) / "private", Path(root) / "served"
         os.environ["GRADIO_TEMP_DIR"] = str(served)
-        page = Page(gr, Sessions(private, served), detector_file)
-        page.blocks.delete_cache = (_UNUSED_UPLOADS_S, _UNUSED_UPLOADS_S)
+        sessions = Sessions(private, served)
+        page = Page(gr, sessions, detector_file)
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             _, address, _ = page.blocks.launch(
@@ -75,7 +76,9 @@ def serve(
                 css_paths=ASSETS / "style.css",
             )
             announce(address)
-            signal.pause()
+            while True:
+                time.sleep(_TIDY_EVERY_S)
+                sessions.tidy()
         except KeyboardInterrupt:
             pass
         finally:

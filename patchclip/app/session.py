@@ -168,7 +168,7 @@ class Session:
     # --- inspect ------------------------------------------------------------------------------------------------------
 
     def inspect(self, uploads: Iterable[str | os.PathLike[str]], report: Report) -> None:
-        """Uploads to be judged; the first new one is shown."""
+        """Uploads to be judged; the first new one that can be used is shown."""
         with self._lock:
             usable = sum(item.problem is None for item in self.inspected)
             photos = self._intake.take(uploads, already=usable)
@@ -189,8 +189,9 @@ class Session:
             self._set_detector(detector)
         work.measure(detector, new, report)
         with self._lock:
+            usable = [index for index, item in enumerate(new) if item.problem is None]
             if new:
-                self.selected = len(self.inspected)
+                self.selected = len(self.inspected) + (usable[0] if usable else 0)
             self.inspected += new
 
     def clear_inspected(self) -> None:

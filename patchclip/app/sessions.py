@@ -15,6 +15,9 @@ from .work import AppError
 #: At once; a session with a hundred inspected images takes some 300 MB.
 MAX_SESSIONS = 20
 
+#: Uploads that no session can be waiting for any more are removed after so long; sessions have copies.
+_UPLOAD_S = 600
+
 #: A session that was not used for so long is closed, where its browser did not say that its page was.
 _IDLE_S = 4 * 3600
 
@@ -31,7 +34,8 @@ class Sessions:
 
     Args:
         private: folder for what people upload.
-        served: folder for what they download, whose files the server hands out to whoever knows the path.
+        served: folder for what they download, whose files the server hands out to whoever knows the path. Uploads are
+            put here by the server, a folder each.
     """
 
     def __init__(self, private: Path, served: Path):
@@ -66,6 +70,19 @@ class Sessions:
         """Forget a session and remove its files, if there is one."""
         with self._lock:
             self._close(key)
+
+    def tidy(self) -> None:
+        """Remove uploads of some minutes ago, and sessions that were not used for hours."""
+        with self._lock:
+            self._close_idle()
+            kept = {folder for entry in self._entries.values() for folder in entry.folders}
+        oldest_s = time.time() - _UPLOAD_S
+        for path in self._roots[1].glob("*"):
+            if path not in kept and path.stat().st_mtime < oldest_s:
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
 
     def _close(self, key: str) -> None:
         entry = self._entries.pop(key, None)

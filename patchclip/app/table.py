@@ -92,14 +92,16 @@ def _row(index: int, item: Inspected, *, is_selected: bool) -> str:
     button = f'<button type="button" data-act="show" data-index="{index}">{name}</button>'
     verdict = verdict_of(item)
     kind = {NORMAL: "normal", UNUSUAL: "unusual", UNUSABLE: "broken"}[verdict]
-    if item.result is None:
-        cells = [escape(item.problem or verdict), "", "", ""]
-    else:
-        places = _place_count(item)
-        cells = [verdict, f"{item.score:.3f}", escape(_defect(item)), str(places) if places else ""]
     mark = ' class="pc-chosen"' if is_selected else ""
-    rest = "".join(f"<td>{cell}</td>" for cell in cells[1:])
-    return f'<tr{mark}><td>{button}</td><td><span class="pc-tag pc-{kind}">{cells[0]}</span></td>{rest}</tr>'
+    begin = f"<tr{mark}><td>{button}</td>"
+    if item.result is None:
+        return (
+            f'{begin}<td colspan="4"><span class="pc-tag pc-{kind}">{escape(item.problem or verdict)}</span></td></tr>'
+        )
+    places = _place_count(item)
+    cells = [f"{item.score:.3f}", escape(_defect(item)), str(places) if places else ""]
+    rest = "".join(f"<td>{cell}</td>" for cell in cells)
+    return f'{begin}<td><span class="pc-tag pc-{kind}">{verdict}</span></td>{rest}</tr>'
 
 
 def _summary(items: Sequence[Inspected]) -> str:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from ..inference import Measured
     from ..result import Result
 
-#: Longer side in pixels of the image that is kept, and of the heatmap, whose detail is some tokens wide: regions of fifty
-#: images are found in 50 ms. A hundred images take 250 MB.
+#: Longer side in pixels of the image that is kept, and of the heatmap, whose detail is some tokens wide: regions of
+#: fifty images are found in 50 ms. A hundred images take 250 MB.
 VIEW_SIDE = 800
 HEATMAP_SIDE = 400
 

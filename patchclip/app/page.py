@@ -34,11 +34,15 @@ class Page:
         self.blocks = gr.Blocks(title="patchclip", analytics_enabled=False, fill_width=True)
         with self.blocks:
             self._parts = layout.build(gr)
+            for name in ("normals", "cards", "verdict"):  # what to do first
+                self._parts[name].value = view.render(Session(Path(), Path()), (name,))[name]["value"]
             self._connect_teaching()
             self._connect_inspecting()
             self._connect_correcting()
             self._connect_taking_along()
-            self._on(self.blocks.load, actions.open_page(detector_file), shows=view.ALL, slow=True)
+            # no more than needed: what a person does meanwhile is shown by the action for it
+            opened = ("learnt",) if detector_file is None else ("learnt", *view.INSPECT, *view.TAKE_ALONG)
+            self._on(self.blocks.load, actions.open_page(detector_file), shows=opened, slow=True)
             self._close_sessions()
 
     # --- which action each part calls ---------------------------------------------------------------------------------

@@ -101,10 +101,7 @@ class Intake:
         self._count += 1
         suffix = upload.suffix.lower()
         target = self.folder / f"{self._count:05d}{suffix if _SUFFIX.fullmatch(suffix) else ''}"
-        try:
-            os.link(upload, target)
-        except OSError:  # on another file system
-            shutil.copyfile(upload, target)
+        shutil.copyfile(upload, target)
         photo = read_photo(target, name)
         if photo.problem is not None:
             target.unlink(missing_ok=True)

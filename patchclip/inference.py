@@ -76,24 +76,12 @@ class Measured:
         )
 
 
-def predict(
-    extractor: FeatureExtractor,
-    fitted: Fitted | None,
-    threshold: Threshold,
-    prepared: Sequence[Prepared],
-    kinds: DefectKinds | None = None,
-) -> list[Result]:
-    """Results of prepared images, in their order; a result does not depend on the other images.
+def measure(extractor: FeatureExtractor, fitted: Fitted | None, prepared: Sequence[Prepared]) -> list[Measured]:
+    """All that needs the network, of prepared images in their order; it does not depend on the other images.
 
     Args:
         fitted: what `Detector.fit` left; None for zero-shot.
-        kinds: what `Detector.teach` left; None for names by the text.
     """
-    return [judge(extractor, measured, threshold, kinds) for measured in measure(extractor, fitted, prepared)]
-
-
-def measure(extractor: FeatureExtractor, fitted: Fitted | None, prepared: Sequence[Prepared]) -> list[Measured]:
-    """The first part of `predict`, all that needs the network."""
     recipe = extractor.recipe
     found: dict[int, Measured] = {}
     batches = extractor.extract(prepared, with_text=uses_text(extractor, fitted), with_banks=fitted is not None)
@@ -120,7 +108,11 @@ def measure(extractor: FeatureExtractor, fitted: Fitted | None, prepared: Sequen
 
 
 def judge(extractor: FeatureExtractor, measured: Measured, threshold: Threshold, kinds: DefectKinds | None) -> Result:
-    """The second part of `predict`: verdict, regions and their names."""
+    """Verdict, regions and their names.
+
+    Args:
+        kinds: what `Detector.teach` left; None for names by the text.
+    """
     heatmap = measured.heatmap
     is_anomalous = measured.score > threshold.value
     background, region_level = extractor.recipe.region_levels(heatmap, threshold.value, is_anomalous=is_anomalous)

@@ -8,16 +8,13 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import MissingDependencyError
 from .layout import ASSETS
 from .page import Page
 from .photos import MAX_BYTES
 from .sessions import Sessions
-
-if TYPE_CHECKING:
-    import gradio
 
 #: What is left over is removed so often.
 _TIDY_EVERY_S = 60
@@ -85,7 +82,7 @@ def serve(
             page.blocks.close(verbose=False)
 
 
-def _theme(gr: Any) -> gradio.themes.Base:
+def _theme(gr: Any) -> Any:
     """With fonts of the machine, in the colours of the heatmaps."""
     font = gr.themes.Font
     return gr.themes.Default(

@@ -10,11 +10,11 @@ import copy
 import os
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import work
+from .corrections import Change, Step
 from .inspected import Inspected
 from .photos import Intake, Photo, count_usable, read_examples
 from .unlabelled import Unlabelled
@@ -25,30 +25,6 @@ if TYPE_CHECKING:
 
 #: Corrections that can be taken back.
 _MOST_UNDOS = 10
-
-
-@dataclass(frozen=True)
-class Step:
-    """What a correction began with, for `Session.undo`.
-
-    Attributes:
-        what: it did, in words.
-    """
-
-    detector: Detector
-    threshold: float
-    normals: tuple[Photo, ...]
-    named: tuple[Named, ...]
-    what: str
-
-
-@dataclass(frozen=True)
-class Change:
-    """What a correction did, in words, and the thresholds before and after it."""
-
-    what: str
-    before: float
-    after: float
 
 
 class Session:
@@ -239,7 +215,7 @@ class Session:
             )
         if item.photo.path in usable:
             raise AppError("This image is among the normal ones already.")
-        step = self._step(f"“{item.photo.name}” counts as normal")
+        step = self._step(self.detector, f"“{item.photo.name}” counts as normal")
         detector = copy.copy(self.detector)
         work.fit(detector, [*usable, item.photo.path], report)
         with self._lock:
@@ -266,7 +242,7 @@ class Session:
             raise AppError("Write what it is, such as: crack")
         if self.detector is None or not self.has_learnt:
             raise AppError("Names can be taught once normal images are known: teach some first.")
-        step = self._step(f"places like this are called “{kind}”")
+        step = self._step(self.detector, f"places like this are called “{kind}”")
         named: Named = (kind, item.photo.path, boxes[region])
         detector = copy.copy(self.detector)
         work.teach(detector, [named], report)
@@ -295,10 +271,8 @@ class Session:
         work.measure(step.detector, self.inspected, report)
         return Change(f"taken back: {step.what}", before, step.detector.threshold)
 
-    def _step(self, what: str) -> Step:
-        if self.detector is None:
-            raise AppError("Nothing was learnt yet.")
-        return Step(self.detector, self.detector.threshold, tuple(self.normals), self._named, what)
+    def _step(self, detector: Detector, what: str) -> Step:
+        return Step(detector, detector.threshold, tuple(self.normals), self._named, what)
 
     # --- take along ---------------------------------------------------------------------------------------------------
 

@@ -85,10 +85,13 @@ def planned(data: Path, *, course: Path, peer_python: str | None, seeds: int = 1
     runs.append(Run("synthetic", "The synthetic set", ("--methods", *synthetic)))
     course_arguments = ("--data", str(course), "--seeds", "3", *_UNTIMED)
     runs.append(Run("course", "The course's layout, and its baselines", course_arguments))
+    tile = ("--data", str(data / "magnetic_tile"))  # its kinds of defects have names
+    few_examples = ("--examples", "1", "3", "5", "10", "--methods", "dense+bank", "--shots", "4", "--seeds", "3")
+    runs.append(Run("names", "Names of defects, by text and after examples", (*tile, *few_examples, *_UNTIMED)))
     if peer_python is not None:
         winclip = ("--methods", "dense+bank", "winclip", "anomalib-winclip", "--shots", "4", "--seeds", "1")
-        tile = ("--data", str(data / "magnetic_tile"), *winclip)
-        runs.append(Run("peers_winclip", "Beside anomalib's WinCLIP, on the same weights", tile, peer_python))
+        title = "Beside anomalib's WinCLIP, on the same weights"
+        runs.append(Run("peers_winclip", title, (*tile, *winclip), peer_python))
     return runs
 
 
@@ -151,6 +154,8 @@ def section(run: Run, content: Mapping[str, Any]) -> str:
         blocks.append(summary_table(each))
     if content["data"] and content["data"][0]["layout"] == "course":
         blocks.append(against_baselines(content["summary"]))
+    if names := tables.names_table(content["rows"]):
+        blocks.append(names)
     if content["latency"]:
         latency = [tables.latency_table(content["latency"]), tables.parts_table(content["latency"])]
         blocks.append(_folded("Latency", "\n\n".join(filter(None, latency))))

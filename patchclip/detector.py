@@ -26,6 +26,7 @@ from .state import DetectorState
 from .streaming import predict_stream
 
 if TYPE_CHECKING:
+    from .stored import StoredFeatures
     from .verification import Verification
 
 
@@ -151,7 +152,7 @@ class Detector(DetectorState):
 
         Args:
             images: normal images, or a mapping of class -> normal images of it. One works, but the threshold is a rough
-                guess then. All classes share the text of `object_name`.
+                guess then. All classes share the text of `object_name`. Or features of several, `batch.read_features`.
             progress: show a bar on a terminal or in a notebook.
 
         Raises:
@@ -163,9 +164,9 @@ class Detector(DetectorState):
         return self
 
     def fit_unlabelled(
-        self, images: Iterable[ImageLike], *, at_most_anomalous: float = 0.2, progress: bool = True
+        self, images: Iterable[ImageLike | StoredFeatures], *, at_most_anomalous: float = 0.2, progress: bool = True
     ) -> Detector:
-        """`fit` on unlabelled images: patches odder, by `rank`, than all in the most normal images stay out of banks.
+        """`fit` on unlabelled images: odd patches of the most anomalous ones, by `rank`, stay out of banks.
 
         The threshold is never guaranteed: it may leave out the stated share of the images, and is too high where more
         are anomalous. Unreadable images are left out, with a warning.
@@ -307,7 +308,7 @@ class Detector(DetectorState):
         extractor, predict = self._extractor, self.predict_prepared
         return predict_stream(extractor, predict, images, batch_size=batch_size, progress=progress, errors=errors)
 
-    def rank(self, images: Iterable[ImageLike], *, progress: bool = True) -> Ranking:
+    def rank(self, images: Iterable[ImageLike | StoredFeatures], *, progress: bool = True) -> Ranking:
         """Order unlabelled images by how unlike the others each is: nothing is fitted, and what was fitted is not used.
 
         A ranking and no verdict: scores depend on what else is among the images, and what most of them show is normal.
@@ -315,6 +316,7 @@ class Detector(DetectorState):
 
         Args:
             images: of one product, at least two; several tens make a good ranking. An unreadable one has the score nan.
+                Or features of them, `batch.read_features`.
 
         Raises:
             ValueError: fewer than two readable images, one image in place of a list, or `cues` without a bank.

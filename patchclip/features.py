@@ -30,19 +30,19 @@ _CHUNK = 32
 _EXAMPLE_SIDE = 16
 
 
-class FeatureExtractor:
-    """A backbone with the options of a detector.
+class ImagePreparer:
+    """What `Detector.prepare` needs to know: no network, and it can be pickled.
 
-    Attributes:
-        backbone, config: as given.
+    Args:
+        config: options of the detector.
+        patch: side in pixels of the backbone's patches.
+        interpolation: by which the backbone's images are resized.
     """
 
-    def __init__(self, backbone: Backbone, config: Config):
-        survive_fork()
-        self.backbone = backbone
+    def __init__(self, config: Config, *, patch: int, interpolation: str):
         self.config = config
-        if TEXT not in config.cues and not config.defects:
-            backbone.model.drop_text_tower()
+        self._patch = patch
+        self._interpolation = interpolation
 
     @property
     def max_pixels(self) -> int:
@@ -53,6 +53,32 @@ class FeatureExtractor:
     def recipe(self) -> Recipe:
         """The functions of the recipe in use; not kept, since a module cannot be pickled."""
         return RECIPES[self.config.recipe]
+
+    def plan(self, image_hw: tuple[int, int]) -> Plan:
+        """The size at which the network sees an image of that height and width, and its tiles."""
+        return self.recipe.plan(image_hw, self.config, self._patch)
+
+    def prepare(self, image: ImageLike) -> Prepared:
+        """Read an image and resize it to what the network sees; on the CPU, in any thread."""
+        upright = load_image(image, max_pixels=self.config.max_pixels)
+        size_hw, tiles_hw = self.plan((upright.shape[0], upright.shape[1]))
+        pixels = resize(upright, size_hw, self._interpolation, with_pillow=self.recipe.RESIZES_WITH_PILLOW)
+        return Prepared(upright, pixels, tiles_hw)
+
+
+class FeatureExtractor(ImagePreparer):
+    """A backbone with the options of a detector.
+
+    Attributes:
+        backbone, config: as given.
+    """
+
+    def __init__(self, backbone: Backbone, config: Config):
+        survive_fork()
+        super().__init__(config, patch=backbone.patch, interpolation=backbone.model.interpolation)
+        self.backbone = backbone
+        if TEXT not in config.cues and not config.defects:
+            backbone.model.drop_text_tower()
 
     @cached_property
     def states(self) -> torch.Tensor:
@@ -80,18 +106,6 @@ class FeatureExtractor:
         if not model.has_text_tower():
             model = load_model(model.name, model.pretrained)
         return TextTower(model, self.backbone.device)
-
-    def plan(self, image_hw: tuple[int, int]) -> Plan:
-        """The size at which the network sees an image of that height and width, and its tiles."""
-        return self.recipe.plan(image_hw, self.config, self.backbone.patch)
-
-    def prepare(self, image: ImageLike) -> Prepared:
-        """Read an image and resize it to what the network sees; on the CPU, in any thread."""
-        upright = load_image(image, max_pixels=self.config.max_pixels)
-        size_hw, tiles_hw = self.plan((upright.shape[0], upright.shape[1]))
-        interpolation = self.backbone.model.interpolation
-        pixels = resize(upright, size_hw, interpolation, with_pillow=self.recipe.RESIZES_WITH_PILLOW)
-        return Prepared(upright, pixels, tiles_hw)
 
     def check(self, prepared: Sequence[Prepared]) -> None:
         """Raise ValueError for an image that was not prepared, or for another model or other options."""

@@ -29,6 +29,7 @@ from .scoring.heatmap import separate_heatmaps
 from .scoring.maps import class_levels, fuse, fusion_weights
 from .scoring.memory import Fitted, LeftOut, Memory, build_banks
 from .scoring.odd import Unlabelled, leave_out_odd, odd_shares_of_copies
+from .stored import StoredFeatures
 from .threshold import Threshold, images_needed, threshold_of
 
 #: Leave-one-out looks at about so many normal images at most, or at as many as the false-positive rate takes, spread
@@ -40,7 +41,7 @@ _DUPLICATE_DISTANCE = 1e-5
 
 
 #: What `Detector.fit` takes: normal images, or a mapping of class -> normal images of it.
-NormalImages: TypeAlias = "Sequence[ImageLike] | Mapping[str, Sequence[ImageLike]]"
+NormalImages: TypeAlias = "Sequence[ImageLike | StoredFeatures] | Mapping[str, Sequence[ImageLike | StoredFeatures]]"
 
 
 @dataclass(frozen=True)
@@ -165,20 +166,16 @@ def _collect(
             left_out = set(np.linspace(0, len(group) - 1, share).round().astype(int))
             vectors, kept = [], []
             for index, image in enumerate(group):
-                upright = load_image(image, max_pixels=config.max_pixels)
-                image_hw = (upright.shape[0], upright.shape[1])
-                source = Source(image_name(image, index), class_name, fingerprint(upright), image_hw)
+                source, features, copies = _extract_normal(extractor, image, image_name(image, index), class_name)
                 sources.append(source)
-                copies = rotated_and_flipped(upright, rotations=config.rotations, flips=config.flips)
-                features = _extract_each(extractor, copies)
                 odd_shares = None
                 if odd_patches is not None and odd_patches[index].any():
                     odd_shares = odd_shares_of_copies(
-                        odd_patches[index], image_hw, rotations=config.rotations, flips=config.flips
+                        odd_patches[index], source.image_hw, rotations=config.rotations, flips=config.flips
                     )
                 vectors.append(_join_copies(features, odd_shares))
                 if len(group) == 1:
-                    for variation in _variations(extractor, upright, copies):
+                    for variation in _variations(extractor, copies):
                         normals.append(Normal(source, variation, LeftOut(class_index, {})))
                 elif index in left_out:
                     alone = features[0].map(torch.clone)  # not a view into those of all copies
@@ -189,6 +186,28 @@ def _collect(
             for index, source, single in kept:
                 normals.append(Normal(source, single, LeftOut(class_index, rows[index])))
     return Memory(tuple(groups), tuple(class_banks)), normals, sources
+
+
+def _extract_normal(
+    extractor: FeatureExtractor, image: ImageLike | StoredFeatures, name: str, class_name: str | None
+) -> tuple[Source, list[Features], list[np.ndarray]]:
+    """A normal image as it was given, the features of its copies, and these, the upright image first; stored features
+    have no copies.
+
+    Raises:
+        ImageError: the image cannot be used.
+        ValueError: stored features of other networks, or where copies are wanted.
+    """
+    config = extractor.config
+    if isinstance(image, StoredFeatures):
+        if config.rotations > 1 or config.flips:
+            raise ValueError("stored features have no turned copies: use rotations=1 and flips=False, or give images")
+        source = Source(name, class_name, image.fingerprint, image.image_hw)
+        return source, [image.load(extractor)], []
+    upright = load_image(image, max_pixels=config.max_pixels)
+    source = Source(name, class_name, fingerprint(upright), (upright.shape[0], upright.shape[1]))
+    copies = rotated_and_flipped(upright, rotations=config.rotations, flips=config.flips)
+    return source, _extract_each(extractor, copies), copies
 
 
 def _extract_each(extractor: FeatureExtractor, images: Sequence[np.ndarray]) -> list[Features]:
@@ -202,9 +221,18 @@ def _extract_each(extractor: FeatureExtractor, images: Sequence[np.ndarray]) -> 
     return [singles[index] for index in range(len(images))]
 
 
-def _variations(extractor: FeatureExtractor, upright: np.ndarray, copies: Sequence[np.ndarray]) -> list[Features]:
-    """Of the mild variations of the only image of a class, those that its banks do not hold."""
-    variations = mild_variations(upright)
+def _variations(extractor: FeatureExtractor, copies: Sequence[np.ndarray]) -> list[Features]:
+    """Of the mild variations of the only image of a class, those that its banks do not hold.
+
+    Args:
+        copies: that they hold, the upright image first.
+
+    Raises:
+        ValueError: there is no image, but its stored features.
+    """
+    if not copies:
+        raise ValueError("one image in a class takes variations of it: give the image, or the features of several")
+    variations = mild_variations(copies[0])
     new = []
     for variation in variations:
         if not any(np.array_equal(variation, copy) for copy in copies):

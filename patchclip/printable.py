@@ -19,6 +19,8 @@ def printable(text: str) -> str:
 
     It can be encoded as UTF-8; text without such characters is returned as it is.
     """
+    if text.isascii() and text.isprintable():
+        return text
     return "".join(_escape(character) for character in text)
 
 

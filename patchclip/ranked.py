@@ -15,6 +15,7 @@ from .errors import ImageError
 from .images.load import ImageLike, load_image
 from .scoring.heatmap import separate_heatmaps
 from .scoring.regions import find_regions, median_and_half_maximum
+from .stored import StoredFeatures
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -45,7 +46,7 @@ class RankedImage:
     share_below: float
     error: ImageError | None
     image_hw: tuple[int, int] | None
-    source: ImageLike = field(repr=False)
+    source: ImageLike | StoredFeatures = field(repr=False)
     _map: torch.Tensor | None = field(repr=False)  # (gh, gw) float32 on the CPU
     _smoothing: float = field(repr=False)
     _colour_level: float = field(repr=False)
@@ -116,7 +117,8 @@ class RankedImage:
         from . import viz
 
         heatmap = self.heatmap
-        image = load_image(self.source, max_pixels=self._max_pixels)
+        source = self.source.filename if isinstance(self.source, StoredFeatures) else self.source
+        image = load_image(source, max_pixels=self._max_pixels)
         if image.shape[:2] != self.image_hw:
             raise ImageError(f"{self.path} has another size than when it was ranked: rank it again")
         labels = []
@@ -174,7 +176,7 @@ class Ranking:
         """So many readable images, or as many as there are, the most anomalous first."""
         return self._by_rank()[:count]
 
-    def most_normal(self, count: int) -> list[ImageLike]:
+    def most_normal(self, count: int) -> list[ImageLike | StoredFeatures]:
         """So many images as they were given (paths, arrays), the most normal first, to `Detector.fit` on.
 
         An image that is simply plain is among them before one with all that the product can show: take many.
@@ -182,7 +184,7 @@ class Ranking:
         ordered = self._by_rank()[::-1]
         return [item.source for item in ordered[:count]]
 
-    def find_odd_patches(self, at_most_anomalous: float) -> tuple[list[ImageLike], list[torch.Tensor]]:
+    def find_odd_patches(self, at_most_anomalous: float) -> tuple[list[ImageLike | StoredFeatures], list[torch.Tensor]]:
         """The readable images as they were given, and of each the patches that are odd: (gh, gw) bool.
 
         These are patches of the most anomalous images that are odder than the oddest patch of half of the others. With

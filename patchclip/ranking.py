@@ -35,6 +35,7 @@ from .scoring.maps import fuse
 from .scoring.memory import Fitted
 from .scoring.mutual import mutual_distances
 from .scoring.odd import Unlabelled
+from .stored import StoredFeatures
 from .streaming import prepared_batches
 from .threshold import Threshold
 
@@ -99,7 +100,7 @@ class _References:
             self.total_bytes += vectors.nbytes
 
 
-def rank(extractor: FeatureExtractor, images: Iterable[ImageLike], *, progress: bool) -> Ranking:
+def rank(extractor: FeatureExtractor, images: Iterable[ImageLike | StoredFeatures], *, progress: bool) -> Ranking:
     """See `Detector.rank`.
 
     Raises:
@@ -116,7 +117,11 @@ def rank(extractor: FeatureExtractor, images: Iterable[ImageLike], *, progress: 
 
 
 def fit_unlabelled(
-    extractor: FeatureExtractor, images: Iterable[ImageLike], *, at_most_anomalous: float, progress: bool
+    extractor: FeatureExtractor,
+    images: Iterable[ImageLike | StoredFeatures],
+    *,
+    at_most_anomalous: float,
+    progress: bool,
 ) -> tuple[Fitted, Threshold]:
     """See `Detector.fit_unlabelled`.
 
@@ -165,8 +170,19 @@ def _score_all(
 def _extract_all(
     extractor: FeatureExtractor, images: Sequence[ImageLike], errors: dict[int, ImageError]
 ) -> Iterator[_Extracted]:
-    """The features of readable images in a random order, the same each time; fills in the errors of the others."""
+    """The features of readable images in a random order, the same each time; fills in the errors of the others.
+
+    Raises:
+        ValueError: stored features among images, or of other networks.
+    """
     order = np.random.default_rng(_SEED).permutation(len(images)).tolist()
+    stored = [image for image in images if isinstance(image, StoredFeatures)]
+    if stored and len(stored) < len(images):
+        raise ValueError("expected images or stored features, got both: extract the features of all")
+    if stored:
+        for index in order:
+            yield _Extracted(index, stored[index].image_hw, stored[index].load(extractor))
+        return
     position = 0
     for batch in prepared_batches(extractor, (images[index] for index in order), _BATCH_SIZE):
         usable: list[Prepared] = []

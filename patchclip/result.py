@@ -132,7 +132,7 @@ class Result:
         labels = []
         for region in self.regions:
             name = describe_defect(region.defect, region.confidence)
-            labels.append((region.box_xyxy, f"{name}, score {region.score:.2f}"))
+            labels.append((region.box_xyxy, f"{name} | {region.score:.2f}"))
         clear, half = self.colour_anchors
         heatmap = np.maximum(self.heatmap - clear, 0)
         return viz.overlay(self.image, heatmap, half - clear, labels, max_side=max_side)

@@ -9,10 +9,18 @@ from PIL import Image, ImageDraw
 
 from .fonts import choose_font
 
+#: A heatmap of 1 is this value of a 16-bit picture.
+_FULL_16_BIT = 65535
+
 Label = tuple[tuple[int, int, int, int], str]
 
 _BOX_COLOUR = (255, 255, 255)
 _LABEL_GROUND = (20, 20, 20)
+
+
+def to_16_bit(heatmap: np.ndarray) -> Image.Image:
+    """A heatmap (H, W) in [0, 1] as a grey picture of 16 bits, where 65535 is 1."""
+    return Image.fromarray(np.round(heatmap * _FULL_16_BIT).astype(np.uint16))
 
 
 def colour_level(heatmap: np.ndarray, threshold: float) -> np.ndarray:

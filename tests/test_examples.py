@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from batch.ray_processes import RAY
 from PIL import Image
 from printed import assert_alike
 
@@ -81,7 +82,16 @@ def test_an_image_with_normal_ones(with_normals: tuple[Done, Path], tmp_path: Pa
     assert [path.name for path in tmp_path.iterdir()] == ["o.png"]
 
 
-@pytest.mark.parametrize("script", ["few_shot.py", "rank_folder.py", "course_dataset.py", "export_onnx.py"])
+@pytest.mark.parametrize(
+    "script",
+    [
+        "few_shot.py",
+        "rank_folder.py",
+        "course_dataset.py",
+        "export_onnx.py",
+        pytest.param("ray_batch.py", marks=RAY),
+    ],
+)
 def test_an_example_prints_what_its_docstring_shows(script: str, tmp_path: Path) -> None:
     """In bfloat16 or float32: scores move by up to 0.01 from one to the other, and boxes by a few pixels."""
     source = (ROOT / "examples" / script).read_text()

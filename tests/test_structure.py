@@ -54,7 +54,7 @@ def test_rooms_have_no_circle() -> None:
 
 
 def test_only_what_is_always_installed_is_imported_at_once() -> None:
-    """Optional packages are imported in the function that needs them."""
+    """Optional packages are imported in the function that needs them, or for type checkers alone."""
     project = (PACKAGE.parent / "pyproject.toml").read_text()
     listed = re.search(r"^dependencies = \[(.*?)\]", project, re.S | re.M)
     assert listed is not None
@@ -62,11 +62,12 @@ def test_only_what_is_always_installed_is_imported_at_once() -> None:
     modules = {"open_clip_torch": "open_clip", "opencv-python-headless": "cv2", "pillow": "PIL"}
     allowed = {modules.get(name, name) for name in distributions} | {"patchclip"} | set(sys.stdlib_module_names)
     for file, tree in TREES.items():
-        in_functions = set()
+        not_at_once = set()
         for node in ast.walk(tree):
-            if isinstance(node, (ast.FunctionDef, ast.Lambda)):
-                in_functions |= set(ast.walk(node))
-        for node in set(ast.walk(tree)) - in_functions:
+            is_for_types = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+            if is_for_types or isinstance(node, (ast.FunctionDef, ast.Lambda)):
+                not_at_once |= set(ast.walk(node))
+        for node in set(ast.walk(tree)) - not_at_once:
             if isinstance(node, ast.Import):
                 assert {alias.name.split(".")[0] for alias in node.names} <= allowed, file
             elif isinstance(node, ast.ImportFrom) and not node.level:
@@ -167,5 +168,5 @@ def test_one_predict_is_short_to_read(
                 climbs.add((caller, callee))
     assert len(deepest) <= 8, [call[1] for call in deepest]
     assert len(climbs) <= 3, climbs
-    assert len(called) <= 75, sorted(called)  # a thermometer: 67 with all cues
+    assert len(called) <= 80, sorted(called)  # a thermometer: 67 with all cues, 77 with kinds that were taught
     assert len({module for module, *_ in called}) <= 22  # two of them are what an exported file shares, without torch

@@ -110,7 +110,7 @@ def _run(options: argparse.Namespace, folder: Path) -> None:
     print(f"\n{tables.summary_table(summary)}\n\n{tables.LEGEND}\n")
     if course := tables.course_tables(units):
         print(f"{course}\n")
-    if names := tables.names_table(units):
+    if names := tables.names_table([unit.row for unit in units]):
         print(f"{names}\n")
     latency = []
     if options.latency > 0:

@@ -34,7 +34,7 @@ def _to_json(run: Run) -> str:
         "schema": SCHEMA,
         "environment": run.environment,
         "data": run.data,
-        "rows": [unit.row | ({"names": unit.names} if unit.names else {}) for unit in run.units],
+        "rows": [unit.row for unit in run.units],
         "summary": run.summary,
         "latency": run.latency,
         "problems": run.problems,

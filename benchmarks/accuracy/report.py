@@ -153,7 +153,7 @@ def _category(shown: Mapping[str, Unit], colours: Colours) -> dict[str, Any]:
         "histograms": _histograms(shown),
         "kinds": {kind: entry["images"] for kind, entry in kinds.items()},
         "kind_areas": {name: _areas(found, kinds) for name, found in by_kind.items()},
-        "names": {name: _confusions(unit.names) for name, unit in shown.items() if unit.names},
+        "names": {name: _confusions(unit.row["names"]) for name, unit in shown.items() if unit.row.get("names")},
         "galleries": pictured,
         "open_gallery": main,
     }

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,6 @@ class Unit:
         gallery: see `gallery.make_gallery`.
         problems: what was left out, one sentence each.
         requested_shots: of its `Task`; not in the file.
-        names: see `names.measure_names`.
     """
 
     row: dict[str, Any]
@@ -42,7 +41,6 @@ class Unit:
     gallery: list[dict[str, Any]]
     problems: list[str]
     requested_shots: tuple[Shots, ...] = ()
-    names: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -105,7 +103,6 @@ def write_unit(path: Path, unit: Unit) -> None:
         "curves": unit.curves,
         "gallery": unit.gallery,
         "problems": unit.problems,
-        "names": unit.names,
     }
     write_whole(path, json.dumps(stored))
 

@@ -138,7 +138,7 @@ def document(run: Run) -> str:
         summary_table(run.summary),
         LEGEND,
         course_tables(run.units),
-        names_table(run.units),
+        names_table([unit.row for unit in run.units]),
     ]
     if run.latency:
         blocks += [latency_table(run.latency), parts_table(run.latency)]
@@ -219,12 +219,12 @@ _NAMES_HEAD = (
 )
 
 
-def names_table(units: Sequence[Unit]) -> str:
+def names_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Names of defects by the text and after examples, mean over the seeds; empty where none were measured."""
     groups: dict[tuple[str, str, int, int], list[Mapping[str, Any]]] = {}
-    for unit in units:
-        for entry in unit.names:
-            key = (unit.row["dataset"], unit.row["category"], unit.row["shots"], entry["examples"])
+    for row in rows:
+        for entry in row.get("names", ()):
+            key = (row["dataset"], row["category"], row["shots"], entry["examples"])
             groups.setdefault(key, []).append(entry)
     lines = []
     for (dataset, category, shots, examples), entries in groups.items():

@@ -67,9 +67,8 @@ def run_task(
         fit_seconds=fit_seconds,
         notes=method.notes,
     )
-    names = []
     if METHODS[task.method].teaches and task.shots and task.category.kinds and examples and method.detector is not None:
-        names = measure_names(method.detector, task.category.test, examples, seed=task.seed)
+        row["names"] = measure_names(method.detector, task.category.test, examples, seed=task.seed)
     unit = Unit(
         row=row,
         scores=make_scores(records),
@@ -78,7 +77,6 @@ def run_task(
         gallery=make_gallery(task, method, records) if pictures and records else [],
         problems=[*problems, *predicted.problems, *check_binning(task, row)],
         requested_shots=task.requested_shots,
-        names=names,
     )
     write_unit(path, unit)
     return unit

@@ -6,6 +6,7 @@ import contextlib
 import gc
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -97,6 +98,13 @@ class Bench:
             Image.fromarray(image).save(path, quality=90)
             paths.append(path)
         return paths
+
+    def few_shot(self, precision: Literal["fp32", "bf16"]) -> Detector:
+        """The embedded model, fitted on four of the normal photographs."""
+        detector = Detector(precision=precision, device="cpu")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # four images: the threshold is extrapolated
+            return detector.fit(self.photographs[0:16:4], progress=False)
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -25,13 +25,29 @@ def predict(bench: Bench) -> Iterator[Row]:
     yield at_most(what, times["predict"], times["bare"], limit=1.10)
 
 
+def few_shot(bench: Bench) -> Iterator[Row]:
+    image = np.random.default_rng(0).integers(0, 256, (224, 224, 3), np.uint8)
+    for precision in _precisions():
+        detector = bench.few_shot(precision)
+        detector.threshold = 1.0  # no regions
+        functions: dict[str, Callable[[], Any]] = {
+            "predict": partial(detector.predict, image),
+            "bare": bare_forward(detector, 1),
+        }
+        times = bench.alternate(functions, 4 * bench.repetitions)
+        what = f"predict, 4 normal images, embedded model, batch 1, {precision}, to the bare forward"
+        yield at_most(what, times["predict"], times["bare"], limit=2.5)
+
+
+def _precisions() -> list[Literal["fp32", "bf16"]]:
+    """Those that processors like this one use."""
+    return ["fp32", "bf16"] if internals.default_precision(CPU) == "bf16" else ["fp32"]
+
+
 def stream(bench: Bench) -> Iterator[Row]:
-    precisions = ["fp32"]
-    if internals.default_precision(CPU) == "bf16":
-        precisions.append("bf16")
     paths = bench.photographs
-    for precision in precisions:
-        detector = Detector(precision=precision, device="cpu")  # type: ignore[arg-type]
+    for precision in _precisions():
+        detector = Detector(precision=precision, device="cpu")
         seconds = {}  # of an image, by batch size
         for batch in (1, 2, 4, 8, 16, 32):
             times = bench.alternate({"bare": bare_forward(detector, batch)}, 3)

@@ -29,13 +29,17 @@ class Panel:
     curves: Mapping[str, Points]
 
 
-def profile_predict(bench: Bench) -> list[tuple[str, float]]:
-    """Median seconds of each part of `predict`, and of all of it."""
-    detector = Detector(precision="fp32", device="cpu")
+def profile_predict(bench: Bench) -> dict[str, dict[str, float]]:
+    """ "zero-shot" and "4 normal images" -> median seconds of each part of `predict`, and of all of it."""
+    zero_shot = Detector(precision="fp32", device="cpu")
+    detectors = {"zero-shot": zero_shot, "4 normal images": bench.few_shot("fp32")}
     defective = bench.photographs[1]
-    detector.threshold = 0.9 * detector.predict(defective).score  # so that there are regions
-    parts = time_parts(detector, defective, repetitions=4 * bench.repetitions, clock=bench.clock)
-    return [*parts.items(), ("all", sum(parts.values()))]
+    profile = {}
+    for name, detector in detectors.items():
+        detector.threshold = 0.9 * detector.predict(defective).score  # so that there are regions
+        parts = time_parts(detector, defective, repetitions=4 * bench.repetitions, clock=bench.clock)
+        profile[name] = {**parts, "all": sum(parts.values())}
+    return profile
 
 
 def measure_growth(bench: Bench) -> list[Panel]:

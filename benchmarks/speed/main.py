@@ -8,10 +8,11 @@ import os
 import platform
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
+from accuracy.tables import markdown
 from environment import BENCHMARKS, accelerator, check_package, commit, processor, versions
 from speed.bench import Row, make_bench
 from speed.growth import measure_growth, plot_growth, profile_predict
@@ -89,7 +90,7 @@ _BUSY = (
 )
 
 
-def report(rows: Sequence[Row], profile: Sequence[tuple[str, float]], *, quick: bool, busy: bool) -> str:
+def report(rows: Sequence[Row], profile: Mapping[str, Mapping[str, float]], *, quick: bool, busy: bool) -> str:
     """The text of SPEED.md."""
     command = shlex.join(["python", "benchmarks/speed.py", *sys.argv[1:]])
     lines = ["# Speed", "", f"Measured by `{command}`; {_machine()}.", _HOW]
@@ -104,14 +105,22 @@ def report(rows: Sequence[Row], profile: Sequence[tuple[str, float]], *, quick: 
         "",
         "## Where the time of one `predict` goes",
         "",
-        "A JPEG file of 800 x 800 with a defect, embedded model, zero-shot, fp32; median milliseconds.",
+        "A JPEG file of 800 x 800 with a defect, embedded model, fp32; median milliseconds.",
         "",
-        "| part | ms |",
-        "| --- | --- |",
+        _profile_table(profile),
     ]
-    lines += [f"| {name} | {1000 * seconds:.2f} |" for name, seconds in profile]
     lines += ["", "## How cost grows", "", f"![Cost against image size, tokens, bank size and batch]({PLOT.name})", ""]
     return "\n".join(lines)
+
+
+def _profile_table(profile: Mapping[str, Mapping[str, float]]) -> str:
+    """One column for each detector."""
+    parts = dict.fromkeys(part for seconds in profile.values() for part in seconds if part not in ("rest", "all"))
+    lines = []
+    for part in [*parts, "rest", "all"]:
+        cells = [f"{1000 * seconds[part]:.2f}" if part in seconds else "–" for seconds in profile.values()]
+        lines.append([part, *cells])
+    return markdown(["part", *profile], lines)
 
 
 def _machine() -> str:

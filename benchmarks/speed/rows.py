@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from speed.banks import bank, coreset, served_by_faiss
 from speed.bench import Bench, Row
 from speed.exports import int8, onnx
-from speed.forwards import embedded, gpu, predict, stream
+from speed.forwards import embedded, few_shot, gpu, predict, stream
 from speed.precision import bf16
 from speed.processes import fresh, importing, memory, ready
 from speed.winclip import winclip
@@ -15,6 +15,7 @@ from speed.winclip import winclip
 #: Name for `--rows` -> what measures it.
 ROWS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "predict": predict,
+    "few": few_shot,
     "stream": stream,
     "embedded": embedded,
     "winclip": winclip,

@@ -18,6 +18,7 @@ from .._version import __version__
 COMMANDS = {
     "demo": "See it work on images that come with the package.",
     "predict": "Find anomalies in images and videos.",
+    "batch": "The same for very many images, by Ray on many machines.",
     "fit": "Learn from normal images, into a detector file.",
     "calibrate": "Set the threshold by further normal images.",
     "rank": "Order unlabelled images, the oddest first.",

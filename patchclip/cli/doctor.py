@@ -27,6 +27,7 @@ EXTRAS = {
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
     "openvino": ("openvino",),
     "faiss": ("faiss",),
+    "ray": ("ray.data", "pyarrow"),
     "app": ("gradio",),
 }
 

@@ -98,8 +98,7 @@ def _defect_examples(console: Console, folder: str | None) -> dict[str, list[str
 COMMAND = Command(
     "fit",
     run,
-    purpose="Learn what is normal from images without a defect (files, folders, globs). Four images work; 19 fix the "
-    "threshold for a rate of 0.05.",
+    purpose="Learn what is normal from images (files, folders, globs): 4 work, 19 are better.",
     arguments=[click.Argument(["inputs"], nargs=-1, metavar="[INPUTS...]")],
     options={
         "Images and output": [
@@ -145,5 +144,6 @@ COMMAND = Command(
     examples=[
         "patchclip fit good/ -o bottle.safetensors --defect-examples defects/",
         "patchclip fit --class cap=good/caps --class bottle=good/bottles",
+        "patchclip fit photos/ --unlabelled 0.2 -o odd.safetensors",
     ],
 )

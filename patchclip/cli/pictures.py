@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from ..printable import printable
+from ..viz import to_16_bit
 from .frames import Item
 from .rows import Row
 
@@ -26,9 +27,6 @@ _NAME_ERRORS = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL)
 _SHEET_COUNT = 12
 _SHEET_COLUMNS = 4
 _SHEET_SIDE = 256
-
-#: A heatmap of 1 is this value of a 16-bit PNG.
-HEATMAP_FULL = 65535
 
 
 class Pictures:
@@ -56,7 +54,7 @@ class Pictures:
         if result.is_anomalous:
             pictures["overlay"] = result.overlay()
         if self._heatmaps:
-            pictures["heatmap"] = Image.fromarray(np.round(result.heatmap * HEATMAP_FULL).astype(np.uint16))
+            pictures["heatmap"] = to_16_bit(result.heatmap)
         if self._masks:
             pictures["mask"] = Image.fromarray(result.mask.astype(np.uint8) * 255)
         for kind, picture in pictures.items():

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..outcomes import ANOMALOUS, UNREADABLE
 from . import detectors
 from .command import Command
 from .console import Console
@@ -27,7 +28,7 @@ from .detectors import (
 from .facts import run_facts
 from .inputs import IMAGE, Inputs, find_inputs, without_login
 from .reporting import ANOMALIES, DONE, INTERRUPTED, SOME_FAILED, UNUSABLE
-from .rows import ANOMALOUS, UNREADABLE, Row, make_row, to_json, to_line
+from .rows import Row, make_row, to_json, to_line
 from .run_folder import CONTACT_SHEET, DETECTOR_FILE, FINISHED, PREDICT, RunFolder
 from .summary import Tally, print_summary
 

@@ -9,7 +9,8 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..printable import csv_cell, printable
+from ..outcomes import UNREADABLE, outcome_entries
+from ..printable import csv_cell
 
 if TYPE_CHECKING:
     from ..errors import ImageError
@@ -18,16 +19,8 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 
-ANOMALOUS, NORMAL, UNREADABLE = VERDICTS = ("anomalous", "normal", "unreadable")
-
 #: Kinds of pictures that a row may name.
 PICTURES = ("overlay", "heatmap", "mask")
-
-#: Of a row, what an unreadable image has not.
-_RESULT_KEYS = (
-    *("score", "threshold", "threshold_source", "is_anomalous"),
-    *("defect", "confidence", "defect_source", "class_name", "size_hw"),
-)
 
 _BOXES = "boxes left top right bottom"
 COLUMNS = (
@@ -53,12 +46,7 @@ Row = dict[str, Any]
 def make_row(item: Item, outcome: Result | ImageError) -> Row:
     """Of a result or of the error in its place; the pictures are None until they are written."""
     row: Row = {"schema": SCHEMA, "image": item.source.name, "frame": item.frame, "time_s": item.time_s}
-    if isinstance(outcome, Exception):
-        row |= {"verdict": UNREADABLE, "error": printable(" ".join(str(outcome).split()))}
-        row |= dict.fromkeys(_RESULT_KEYS) | {"regions": []}
-    else:
-        verdict = ANOMALOUS if outcome.is_anomalous else NORMAL
-        row |= {"verdict": verdict, "error": None, **outcome.to_dict()}
+    row |= outcome_entries(outcome)
     return row | dict.fromkeys(PICTURES)
 
 

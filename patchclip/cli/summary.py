@@ -9,8 +9,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ..outcomes import ANOMALOUS, UNREADABLE, VERDICTS
 from .console import Console
-from .rows import ANOMALOUS, UNREADABLE, VERDICTS, Row, to_line
+from .rows import Row, to_line
 from .run_folder import DETECTOR_FILE, RunFolder
 
 if TYPE_CHECKING:

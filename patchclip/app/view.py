@@ -136,7 +136,7 @@ def _inspect(session: Session) -> Props:
         "origin": {"value": "" if detector is None else html.message(words.threshold_origin(detector))},
         "table": {"value": table.to_html(session.inspected, session.sort, session.selected)},
         "place": {"visible": regions > 1, "maximum": max(1, regions), "value": 1},
-        "name_row": {"visible": regions > 0},
+        "name_row": {"visible": regions > 0 and session.has_learnt},
         "mark": {"interactive": result is not None and session.can_correct},
         "undo": {"visible": undo is not None, "value": f"Take back: {undo}"},
         "clear_inspected": {"interactive": bool(session.inspected)},

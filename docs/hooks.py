@@ -12,6 +12,7 @@ from mkdocs.structure.pages import Page
 PATTERNS = (
     "*.md",
     "docs/*.md",
+    "docs/*.png",
     "benchmarks/*.md",
     "benchmarks/*.png",
     "examples/*.png",

@@ -257,7 +257,23 @@ class Detector(DetectorState):
         """
         self._extractor.check(prepared)
         with torch.autocast(self.backbone.device.type, enabled=False):  # the detector has a precision of its own
-            return inference.predict(self._extractor, self._fitted, self._threshold, prepared, self._learnt_kinds)
+            found = inference.measure(self._extractor, self._fitted, prepared)
+            kinds = self._learnt_kinds
+            return [inference.judge(self._extractor, measured, self._threshold, kinds) for measured in found]
+
+    def measure(self, prepared: Sequence[Prepared]) -> list[inference.Measured]:
+        """`predict_prepared` without the verdicts: what `judge` takes, again after each change of the threshold."""
+        self._extractor.check(prepared)
+        with torch.autocast(self.backbone.device.type, enabled=False):
+            return inference.measure(self._extractor, self._fitted, prepared)
+
+    def judge(self, measured: inference.Measured) -> Result:
+        """A result at the present threshold, with the present names of defects, in milliseconds: no network runs.
+
+        Args:
+            measured: by this detector, since its last `fit`.
+        """
+        return inference.judge(self._extractor, measured, self._threshold, self._learnt_kinds)
 
     @overload
     def predict_batch(

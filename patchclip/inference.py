@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 import torch
 
@@ -31,21 +33,57 @@ def zero_shot_threshold(extractor: FeatureExtractor) -> Threshold:
     return Threshold(UNCALIBRATED_VALUE, "uncalibrated")
 
 
-def predict(
-    extractor: FeatureExtractor,
-    fitted: Fitted | None,
-    threshold: Threshold,
-    prepared: Sequence[Prepared],
-    kinds: DefectKinds | None = None,
-) -> list[Result]:
-    """Results of prepared images, in their order; a result does not depend on the other images.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Measured:
+    """What the network finds in one image, before any threshold: `judge` makes a `Result` of it.
+
+    Attributes:
+        score: in [0, 1], higher = more anomalous.
+        heatmap: (H, W) float32 in [0, 1].
+        class_name: see `Result`.
+        image: (H, W, 3) uint8, the upright image.
+        dense: (gh, gw, E), by which regions are named from the text.
+        vectors: (rows, columns, D) each, by which kinds of defects are told.
+    """
+
+    score: float
+    heatmap: torch.Tensor
+    class_name: str | None
+    image: np.ndarray
+    dense: torch.Tensor
+    vectors: Sequence[torch.Tensor]
+
+    def shrunk(self, max_side: int) -> Measured:
+        """A copy on the CPU with image and heatmap of at most so many pixels a side, to keep many of them.
+
+        The score stays as it is, and so does the maximum of the heatmap.
+        """
+        height, width = self.image.shape[:2]
+        scale = min(1.0, max_side / max(height, width))
+        image, heatmap = self.image, self.heatmap.cpu().numpy()
+        if scale < 1:
+            size = (max(1, round(width * scale)), max(1, round(height * scale)))
+            image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+            smaller = cv2.resize(heatmap, size, interpolation=cv2.INTER_AREA)
+            # averages lower a peak by some thousandths, and an image that is anomalous must have a region
+            heatmap = smaller * (heatmap.max() / max(smaller.max(), 1e-9))
+        return replace(
+            self,
+            image=image,
+            heatmap=torch.from_numpy(heatmap),
+            dense=self.dense.cpu().clone(),  # a view into the features of a whole batch
+            vectors=[grid.cpu().clone() for grid in self.vectors],
+        )
+
+
+def measure(extractor: FeatureExtractor, fitted: Fitted | None, prepared: Sequence[Prepared]) -> list[Measured]:
+    """All that needs the network, of prepared images in their order; it does not depend on the other images.
 
     Args:
         fitted: what `Detector.fit` left; None for zero-shot.
-        kinds: what `Detector.teach` left; None for names by the text.
     """
     recipe = extractor.recipe
-    results: dict[int, Result] = {}
+    found: dict[int, Measured] = {}
     batches = extractor.extract(prepared, with_text=uses_text(extractor, fitted), with_banks=fitted is not None)
     for indices, features in batches:
         maps, class_index = cue_maps(extractor, features, fitted)
@@ -55,31 +93,46 @@ def predict(
         scores = recipe.scores(heatmaps, maps, features)
         check_finite(scores, extractor)
         for position, index in enumerate(indices):
-            heatmap, score = heatmaps[position], scores[position]
-            is_anomalous = score > threshold.value
-            background, region_level = recipe.region_levels(heatmap, threshold.value, is_anomalous=is_anomalous)
-            regions: tuple[Region, ...] = ()
-            if is_anomalous:
-                dense = features.dense[position].float().cpu().numpy()
-                defects = extractor.defect_names if kinds is None else None
-                grids = [] if kinds is None else kind_grids(features, position)
-                values = heatmap.cpu().numpy()
-                regions = named_regions(values, region_level, dense, defects, kinds=kinds, grids=grids)
             class_name = None
             if fitted is not None and class_index is not None:
                 class_name = fitted.memory.classes[int(class_index[position])]
-            results[index] = Result(
-                score=score,
-                threshold=threshold.value,
-                threshold_source=threshold.source,
-                regions=regions,
+            found[index] = Measured(
+                score=scores[position],
+                heatmap=heatmaps[position],
                 class_name=class_name,
                 image=prepared[index].image,
-                _heatmap=heatmap,
-                _background=background,
-                _region_level=region_level,
+                dense=features.dense[position],
+                vectors=[features.vectors[name][position] for name in kind_bank_names(features.vectors)],
             )
-    return [results[index] for index in range(len(prepared))]
+    return [found[index] for index in range(len(prepared))]
+
+
+def judge(extractor: FeatureExtractor, measured: Measured, threshold: Threshold, kinds: DefectKinds | None) -> Result:
+    """Verdict, regions and their names.
+
+    Args:
+        kinds: what `Detector.teach` left; None for names by the text.
+    """
+    heatmap = measured.heatmap
+    is_anomalous = measured.score > threshold.value
+    background, region_level = extractor.recipe.region_levels(heatmap, threshold.value, is_anomalous=is_anomalous)
+    regions: tuple[Region, ...] = ()
+    if is_anomalous:
+        dense = measured.dense.float().cpu().numpy()
+        defects = extractor.defect_names if kinds is None else None
+        grids = [] if kinds is None else [dense, *(grid.float().cpu().numpy() for grid in measured.vectors)]
+        regions = named_regions(heatmap.cpu().numpy(), region_level, dense, defects, kinds=kinds, grids=grids)
+    return Result(
+        score=measured.score,
+        threshold=threshold.value,
+        threshold_source=threshold.source,
+        regions=regions,
+        class_name=measured.class_name,
+        image=measured.image,
+        _heatmap=heatmap,
+        _background=background,
+        _region_level=region_level,
+    )
 
 
 def kind_bank_names(bank_names: Iterable[str]) -> tuple[str, ...]:

@@ -108,6 +108,11 @@ class Result:
         return None if self._named is None else self._named.defect_source
 
     @property
+    def colour_anchors(self) -> tuple[float, float]:
+        """Values of the heatmap that pictures leave clear, and that have the colour in the middle of the scale."""
+        return self._background, self._region_level
+
+    @property
     def _named(self) -> Region | None:
         """The strongest region that has a name."""
         return next((region for region in self.regions if region.defect is not None), None)
@@ -128,9 +133,9 @@ class Result:
         for region in self.regions:
             name = describe_defect(region.defect, region.confidence)
             labels.append((region.box_xyxy, f"{name} | {region.score:.2f}"))
-        heatmap = np.maximum(self.heatmap - self._background, 0)
-        level = self._region_level - self._background
-        return viz.overlay(self.image, heatmap, level, labels, max_side=max_side)
+        clear, half = self.colour_anchors
+        heatmap = np.maximum(self.heatmap - clear, 0)
+        return viz.overlay(self.image, heatmap, half - clear, labels, max_side=max_side)
 
     def to_dict(self) -> dict[str, Any]:
         """All but the heatmap, ready for json.dumps."""

@@ -45,6 +45,14 @@ def colour_map(level: np.ndarray) -> np.ndarray:
     return cv2.applyColorMap((level * 255).astype(np.uint8), cv2.COLORMAP_TURBO)[..., ::-1]
 
 
+def blend(image: np.ndarray, heatmap: np.ndarray, threshold: float) -> np.ndarray:
+    """The image (H, W, 3) uint8, coloured where the heatmap (H, W) comes near the threshold or above; same size."""
+    level = colour_level(heatmap, threshold)
+    opacity = (0.55 * np.clip((level - 0.2) / 0.4, 0, 1))[..., None]  # clear below half of the threshold
+    blended = image * (1 - opacity) + colour_map(level) * opacity
+    return blended.astype(np.uint8)
+
+
 def overlay(
     image: np.ndarray,
     heatmap: np.ndarray,
@@ -70,10 +78,7 @@ def overlay(
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
     if scale < 1:
         image, heatmap = (cv2.resize(values, size, interpolation=cv2.INTER_AREA) for values in (image, heatmap))
-    level = colour_level(heatmap, threshold)
-    opacity = (0.55 * np.clip((level - 0.2) / 0.4, 0, 1))[..., None]  # clear below half of the threshold
-    blended = image * (1 - opacity) + colour_map(level) * opacity
-    picture = Image.fromarray(blended.astype(np.uint8)).resize(size)
+    picture = Image.fromarray(blend(image, heatmap, threshold)).resize(size)
     draw = ImageDraw.Draw(picture)
     font_size = max(11, round(max(picture.size) / 45))
     width = max(1, round(max(picture.size) / 400))

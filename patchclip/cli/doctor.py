@@ -28,6 +28,7 @@ EXTRAS = {
     "openvino": ("openvino",),
     "faiss": ("faiss",),
     "ray": ("ray.data", "pyarrow"),
+    "app": ("gradio",),
 }
 
 OK, MISSING, FAULT = "ok", "not installed", "FAULT"

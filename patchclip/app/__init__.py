@@ -1,0 +1,1 @@
+"""The page of `patchclip app`, for those who do not write code; all but `page` and `server` work without Gradio."""

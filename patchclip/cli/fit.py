@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from itertools import chain
 from pathlib import Path
 
 import click
@@ -23,6 +24,8 @@ def run(console: Console, args: Namespace) -> int:
     images = None if classes else normal_images(console, args.inputs, "INPUTS")
     examples = _defect_examples(console, args.defect_examples)
     detector = new_detector(console, args)
+    for example in chain.from_iterable(examples.values()):
+        detector.prepare(example if isinstance(example, str) else example[0])  # one that is damaged ends no long fit
     if args.unlabelled is not None:
         detector.fit_unlabelled(images or [], at_most_anomalous=args.unlabelled, progress=console.shows_progress)
     else:

@@ -78,6 +78,17 @@ def test_a_folder_whose_name_is_not_utf8_gives_a_printable_one(
     assert Detector.load("c.safetensors").classes_ == ("cr\\xffck",)
 
 
+def test_a_damaged_example_is_found_before_the_fit(
+    command: Command, good: Path, local_model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.makedirs("examples/hole")
+    Path("examples/hole/0.png").write_bytes(b"torn")
+    monkeypatch.setattr(Detector, "fit", lambda *_, **__: pytest.fail("it was fitted"))
+    done = command("fit", "good", "--model", local_model, "--defect-examples", "examples")
+    assert done.exit_code == 2
+    assert "examples/hole/0.png is no image" in done.stderr
+
+
 def test_unlabelled(command: Command, photos: Path, local_model: str) -> None:
     done = command("fit", "photos", "--model", local_model, "--unlabelled", "0.4")
     assert done.exit_code == 0

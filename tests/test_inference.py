@@ -65,3 +65,31 @@ def test_faiss_gives_the_same_heatmaps(tiny: Detector, normals: list[np.ndarray]
         assert all(isinstance(bank, FaissBank) for bank in detector.memory_.banks[0].values())
         apart = np.abs(detector.predict(normals[5]).heatmap - exact.predict(normals[5]).heatmap)
         assert apart.mean() < 1e-3
+
+
+@pytest.mark.parametrize("recipe", ["dense", "winclip"])
+def test_a_moved_threshold_needs_no_network(
+    recipe: str, local_model: str, normals: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detector = fit_quietly(Detector(local_model, recipe=recipe, precision="fp32"), normals[:2])
+    prepared = [detector.prepare(normals[4])]
+    score = detector.predict(normals[4]).score
+    expected = {}
+    for threshold in (0.0, score - 1e-4, score + 1e-4):
+        detector.threshold = threshold
+        expected[threshold] = detector.predict(normals[4])
+    [measured] = detector.measure(prepared)
+    monkeypatch.setattr(detector.backbone, "encode", None)
+    small = measured.shrunk(50)
+    assert small.image.shape == (38, 50, 3)
+    assert small.heatmap.shape == (38, 50)
+    assert measured.shrunk(1000).image.shape == measured.image.shape
+    assert float(small.heatmap.max()) == pytest.approx(float(measured.heatmap.max()), rel=1e-6)
+    for threshold, result in expected.items():
+        detector.threshold = threshold
+        again = detector.judge(measured)
+        assert again.to_dict() == result.to_dict()
+        assert np.array_equal(again.mask, result.mask)
+        shown = detector.judge(small)
+        assert (shown.score, shown.is_anomalous) == (result.score, result.is_anomalous)
+        assert bool(shown.regions) == bool(result.regions)

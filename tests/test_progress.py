@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from patchclip import Detector
-from patchclip.progress import progress_bar
+from patchclip.progress import progress_bar, progress_reported
 
 
 def test_silent_in_a_pipe(local: Detector, normals: list[np.ndarray], capfd: pytest.CaptureFixture[str]) -> None:
@@ -62,3 +62,16 @@ def test_a_bar_is_shown_on_a_terminal_and_in_a_notebook(
     for show in (True, False):
         with progress_bar("fit", total=3, show=show) as bar:
             assert (not bar.disable) == (show and (on_terminal or in_notebook))
+
+
+def test_a_listener_hears_of_each_step_and_no_bar_is_shown(
+    local: Detector, normals: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    heard: list[tuple[str, int, int | None]] = []
+    with progress_reported(lambda *step: heard.append(step)):
+        list(local.predict_batch(normals[:3]))
+        list(local.predict_batch(normals[:3], progress=False))
+    assert heard == [("predict", 1, 3), ("predict", 2, 3), ("predict", 3, 3)]
+    with progress_bar("fit", total=3, show=True) as bar:
+        assert not bar.disable

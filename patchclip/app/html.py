@@ -17,7 +17,7 @@ from ..printable import printable
 from ..result import Result
 from .inspected import Box
 
-_JPEG_QUALITY = 85
+_JPEG_QUALITY = 80
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,7 +26,7 @@ MAX_BYTES = 30 * 1024 * 1024
 MAX_PIXELS = 50_000_000
 
 #: Longer side of a thumbnail in pixels.
-THUMBNAIL_SIDE = 176
+THUMBNAIL_SIDE = 144
 
 #: Images that come with the package.
 EXAMPLES = Path(__file__).parent.parent / "assets" / "demo"

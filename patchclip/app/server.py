@@ -56,22 +56,7 @@ def serve(
         page = Page(gr, sessions, detector_file)
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
-            _, address, _ = page.blocks.launch(
-                server_name=host,
-                server_port=port,
-                auth=auth,
-                share=False,
-                quiet=True,
-                inbrowser=False,
-                prevent_thread_lock=True,
-                show_error=True,
-                ssr_mode=False,
-                max_file_size=2 * MAX_BYTES,
-                footer_links=[],
-                app_kwargs={"middleware": [_middleware()], "docs_url": None, "redoc_url": None, "openapi_url": None},
-                theme=_theme(gr),
-                css_paths=ASSETS / "style.css",
-            )
+            address = _launch(gr, page, host, port, auth)
             announce(address)
             while True:
                 time.sleep(_TIDY_EVERY_S)
@@ -80,6 +65,30 @@ def serve(
             pass
         finally:
             page.blocks.close(verbose=False)
+
+
+def _launch(gr: Any, page: Page, host: str, port: int, auth: tuple[str, str] | None) -> str:
+    """Start the server in a thread of its own; the address of the page."""
+    try:
+        _, address, _ = page.blocks.launch(
+            server_name=host,
+            server_port=port,
+            auth=auth,
+            share=False,
+            quiet=True,
+            inbrowser=False,
+            prevent_thread_lock=True,
+            show_error=True,
+            ssr_mode=False,
+            max_file_size=2 * MAX_BYTES,
+            footer_links=[],
+            app_kwargs={"middleware": [_middleware()], "docs_url": None, "redoc_url": None, "openapi_url": None},
+            theme=_theme(gr),
+            css_paths=ASSETS / "style.css",
+        )
+    except OSError as error:
+        raise OSError(f"port {port} of {host} is taken or not allowed: choose another one with --port") from error
+    return str(address)
 
 
 def _theme(gr: Any) -> Any:

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from accuracy.tables import markdown
 from environment import BENCHMARKS, accelerator, check_package, commit, processor, versions
 from speed.bench import Row, make_bench
 from speed.growth import measure_growth, plot_growth, profile_predict
@@ -116,11 +115,11 @@ def report(rows: Sequence[Row], profile: Mapping[str, Mapping[str, float]], *, q
 def _profile_table(profile: Mapping[str, Mapping[str, float]]) -> str:
     """One column for each detector."""
     parts = dict.fromkeys(part for seconds in profile.values() for part in seconds if part not in ("rest", "all"))
-    lines = []
+    lines = [["part", *profile], ["---"] * (1 + len(profile))]
     for part in [*parts, "rest", "all"]:
         cells = [f"{1000 * seconds[part]:.2f}" if part in seconds else "–" for seconds in profile.values()]
         lines.append([part, *cells])
-    return markdown(["part", *profile], lines)
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def _machine() -> str:

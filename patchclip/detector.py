@@ -273,7 +273,8 @@ class Detector(DetectorState):
         Args:
             measured: by this detector, since its last `fit`.
         """
-        return inference.judge(self._extractor, measured, self._threshold, self._learnt_kinds)
+        with torch.autocast(self.backbone.device.type, enabled=False):  # names by the text may be encoded now
+            return inference.judge(self._extractor, measured, self._threshold, self._learnt_kinds)
 
     @overload
     def predict_batch(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import fit_quietly
 
 from patchclip import Detector
@@ -93,3 +94,15 @@ def test_a_moved_threshold_needs_no_network(
         shown = detector.judge(small)
         assert (shown.score, shown.is_anomalous) == (result.score, result.is_anomalous)
         assert bool(shown.regions) == bool(result.regions)
+
+
+def test_the_callers_precision_does_not_reach_the_names() -> None:
+    """The text is encoded at the first name."""
+    image = Path(__file__).parent.parent / "examples" / "images" / "tile_crack.jpg"
+    expected, detector = Detector(precision="fp32"), Detector(precision="fp32")
+    expected.threshold = detector.threshold = 0.1
+    [measured] = detector.measure([detector.prepare(image)])
+    with torch.autocast("cpu", torch.bfloat16):
+        result = detector.judge(measured)
+    assert result.confidence is not None
+    assert result.to_dict() == expected.predict(image).to_dict()

@@ -1,4 +1,7 @@
-"""Files written in one step: a process that is killed at any moment leaves the old file or the new one."""
+"""Files by name, lists of them, and files written in one step.
+
+A process that is killed at any moment of `atomic_write` leaves the old file or the new one.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,18 @@ except ImportError:  # on Windows
 #: it was left by a killed process after so long.
 _UNLOCKED_FOR_S = 1
 _STALE_AFTER_S = 24 * 3600
+
+
+def is_exported(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is one of `Detector.export`, by its name."""
+    return os.fspath(path).lower().endswith(".onnx")
+
+
+def listed_paths(data: bytes) -> list[str]:
+    """The paths in a list: one a line, or each ended by a zero byte as `find -print0` writes them."""
+    separator = b"\0" if b"\0" in data else b"\n"
+    lines = [os.fsdecode(line.rstrip(b"\r")) for line in data.split(separator)]
+    return [line for line in lines if line.strip()]
 
 
 @contextmanager

@@ -68,6 +68,12 @@ class Block:
             yield value.as_py() if hasattr(value, "as_py") else value
 
 
+def check_image_column(image_column: str) -> None:
+    """Raise ValueError for a name that no column with images has."""
+    if image_column not in IMAGE_COLUMNS:
+        raise ValueError(f"expected image_column to be one of {IMAGE_COLUMNS}, got {image_column!r}")
+
+
 def check_column(columns: list[str], image_column: str) -> None:
     """Raise ValueError where a dataset has no such column."""
     if image_column not in columns:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 
 from ..errors import FileFormatError
-from .blocks import ERROR, IMAGE_COLUMNS, PATH
-from .pool import import_ray, is_exported, read_detector_file, run_in_pool
+from ..files import is_exported
+from .blocks import ERROR, PATH, check_image_column
+from .pool import import_ray, read_detector_file, run_in_pool
 from .sources import resolve
 from .workers import Extractor
 
@@ -75,8 +76,7 @@ def extract_features(
         ValueError: an exported file, which has no features; and as `predict_dataset`, with its other errors.
     """
     import_ray()
-    if image_column not in IMAGE_COLUMNS:
-        raise ValueError(f"expected image_column to be one of {IMAGE_COLUMNS}, got {image_column!r}")
+    check_image_column(image_column)
     if is_exported(detector_file):
         raise ValueError(f"{detector_file} is an exported file, which gives no features: name one by Detector.save")
     _, file = read_detector_file(detector_file, allow_download=allow_download)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import MissingDependencyError
+from ..files import is_exported
 from .blocks import IMAGE, check_column
 
 if TYPE_CHECKING:
@@ -62,11 +63,6 @@ class PoolPlan:
     threads: int
     num_cpus: float
     num_gpus: float
-
-
-def is_exported(path: str | os.PathLike[str]) -> bool:
-    """Whether a file is one of `Detector.export`, by its name."""
-    return Path(path).suffix.lower() == ".onnx"
 
 
 def import_ray() -> Any:

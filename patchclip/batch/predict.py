@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Literal
 
-from .blocks import IMAGE_COLUMNS
+from .blocks import check_image_column
 from .pool import import_ray, read_detector_file, run_in_pool
 from .prepare import PIXELS, prepare_dataset
 from .rows import HEATMAPS
@@ -63,8 +63,7 @@ def predict_dataset(
         MissingDependencyError: without the extra `ray`.
     """
     import_ray()
-    if image_column not in IMAGE_COLUMNS:
-        raise ValueError(f"expected image_column to be one of {IMAGE_COLUMNS}, got {image_column!r}")
+    check_image_column(image_column)
     if heatmaps is not None and heatmaps not in HEATMAPS:
         raise ValueError(f"expected heatmaps to be None or one of {HEATMAPS}, got {heatmaps!r}")
     if errors not in ("row", "raise"):

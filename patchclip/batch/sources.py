@@ -12,6 +12,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urlsplit
 
+from ..files import listed_paths
 from ..printable import printable
 from .blocks import BYTES, ERROR, PATH
 from .pool import import_ray
@@ -126,8 +127,8 @@ def _address_of(path: str, listed: str) -> str:
 
 
 def read_list(location: str) -> list[str]:
-    """The paths and addresses in a list: a text file, one a line, or the column "path" of a parquet file, text or
-    bytes.
+    """The paths and addresses in a list: a text file as `listed_paths` reads it, or the column "path" of a parquet
+    file, text or bytes.
 
     Raises:
         OSError, ValueError: it cannot be read, has no such column, or a row of it without a path.
@@ -135,8 +136,7 @@ def read_list(location: str) -> list[str]:
     filesystem, path = resolve(location)
     with filesystem.open_input_file(path) as file:
         if not path.lower().endswith(".parquet"):
-            lines = [os.fsdecode(line.rstrip(b"\r")) for line in file.read().split(b"\n")]
-            return [line for line in lines if line.strip()]
+            return listed_paths(file.read())
         import pyarrow as pa
         import pyarrow.parquet as pq
 

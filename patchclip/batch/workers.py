@@ -6,7 +6,7 @@ Nothing here imports torch for an exported file.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,6 @@ from ..images.plan import Prepared
 from ..images.prefetch import SourceFailure, trim_memory
 from ..outcomes import outcome_entries, unreadable_entries
 from ..printable import printable
-from ..result import Result
 from ..streaming import prepared_batches
 from .blocks import Block, name_in
 from .pool import DetectorFile, load_detector
@@ -29,14 +28,19 @@ if TYPE_CHECKING:
 
 
 class Worker:
-    """A detector in a process of its own, with a bound on its threads.
+    """A detector in a process of its own, with a bound on its threads. Called with a block, it gives a row an image.
 
     Args:
         detector_file: a reference to a `DetectorFile` in the object store.
         batch_size: images that go through the network together.
         threads: of torch or onnxruntime, and of OpenCV.
         device: "cpu" or "cuda".
+
+    Attributes:
+        schema: of the tables that a call gives.
     """
+
+    schema: pa.Schema
 
     def __init__(self, detector_file: Any, *, image_column: str, batch_size: int, threads: int, device: str):
         import cv2
@@ -72,6 +76,28 @@ class Worker:
                 batch.append(image)
             yield batch
 
+    def __call__(self, data: Any) -> Iterator[pa.Table]:
+        """Tables of the schema, a row for each image of a block in its order."""
+        block = Block(data, self.image_column)
+        labels = zip(block.names(), block.reasons(), strict=True)
+        for batch in self.batches(block):
+            found = iter(self._run([image for image in batch if isinstance(image, Prepared)]))
+            rows = []
+            for image in batch:
+                name, reason = next(labels)
+                entries = next(found) if isinstance(image, Prepared) else self._unreadable(image, name, reason)
+                rows.append({"path": name, "node": self.node} | entries)
+            yield to_table(rows, self.schema)
+        trim_memory()
+
+    def _run(self, images: list[Prepared]) -> Iterable[dict[str, Any]]:
+        """The entries of each image's row."""
+        raise NotImplementedError
+
+    def _unreadable(self, error: ImageError, name: str, reason: str | None) -> dict[str, Any]:
+        """The entries of the row of an image that cannot be used."""
+        return {"error": printable(reason or name_in(str(error), name))}
+
 
 class Predictor(Worker):
     """Verdicts.
@@ -85,35 +111,21 @@ class Predictor(Worker):
         super().__init__(detector_file, **shared)
         self._heatmaps = heatmaps
         self._raises = errors == "raise"
-        self._schema = result_schema(heatmaps)
+        self.schema = result_schema(heatmaps)
 
-    def __call__(self, data: Any) -> Iterator[pa.Table]:
-        """Tables of `rows.result_schema`, a row for each image in its order."""
-        block = Block(data, self.image_column)
-        labels = zip(block.names(), block.reasons(), strict=True)
-        for batch in self.batches(block):
-            usable = [image for image in batch if isinstance(image, Prepared)]
-            results = iter(self.detector.predict_prepared(usable))
-            rows = []
-            for image in batch:
-                name, reason = next(labels)
-                outcome = next(results) if isinstance(image, Prepared) else image
-                rows.append(self._row(name, reason, outcome))
-            yield to_table(rows, self._schema)
-        trim_memory()
+    def _run(self, images: list[Prepared]) -> Iterable[dict[str, Any]]:
+        for result in self.detector.predict_prepared(images):
+            entries = outcome_entries(result)
+            entries["normal_percentile"] = normal_percentile(result.score, self.detector.normal_scores_)
+            if self._heatmaps is not None:
+                entries["heatmap"] = encode_heatmap(result.heatmap, self._heatmaps)
+            yield entries
 
-    def _row(self, name: str, reason: str | None, outcome: Result | ImageError) -> dict[str, Any]:
-        row: dict[str, Any] = {"path": name, "node": self.node}
-        if isinstance(outcome, ImageError):
-            error = reason or name_in(str(outcome), name)
-            if self._raises:
-                raise ImageError(f"{name}: {error}")
-            return row | unreadable_entries(error)
-        row |= outcome_entries(outcome)
-        row["normal_percentile"] = normal_percentile(outcome.score, self.detector.normal_scores_)
-        if self._heatmaps is not None:
-            row["heatmap"] = encode_heatmap(outcome.heatmap, self._heatmaps)
-        return row
+    def _unreadable(self, error: ImageError, name: str, reason: str | None) -> dict[str, Any]:
+        why = reason or name_in(str(error), name)
+        if self._raises:
+            raise ImageError(f"{name}: {why}")
+        return unreadable_entries(why)
 
 
 class Extractor(Worker):
@@ -132,27 +144,9 @@ class Extractor(Worker):
         detector: Any = self.detector  # never an exported one
         self._extractor = FeatureExtractor(detector.backbone, Config(**detector.options))
         self._networks = networks_of(self._extractor)
-        self._schema = schema
+        self.schema = schema
 
-    def __call__(self, data: Any) -> Iterator[pa.Table]:
-        """Tables of `features.feature_schema`, a row for each image in its order."""
-        block = Block(data, self.image_column)
-        labels = zip(block.names(), block.reasons(), strict=True)
-        for batch in self.batches(block):
-            extracted = iter(self._extract([image for image in batch if isinstance(image, Prepared)]))
-            rows = []
-            for image in batch:
-                name, reason = next(labels)
-                row: dict[str, Any] = {"path": name, "node": self.node}
-                if isinstance(image, Prepared):
-                    row |= next(extracted)
-                else:
-                    row["error"] = printable(reason or name_in(str(image), name))
-                rows.append(row)
-            yield to_table(rows, self._schema)
-        trim_memory()
-
-    def _extract(self, images: list[Prepared]) -> list[dict[str, Any]]:
+    def _run(self, images: list[Prepared]) -> Iterable[dict[str, Any]]:
         from ..scoring.cues import TEXT
         from ..stored import features_to_arrays
 

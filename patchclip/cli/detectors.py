@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..files import is_exported
 from .console import Console
 from .inputs import find_inputs
 from .sizes import DEFAULT_MODEL, describe_download
@@ -85,11 +86,6 @@ def load_detector(console: Console, args: Namespace, path: str) -> Detector:
     return Detector.load(path, device=device, pretrained=pretrained, allow_download=allow_download)
 
 
-def is_exported(path: str | None) -> bool:
-    """Whether a file is one of `patchclip export`, by its name."""
-    return path is not None and path.lower().endswith(".onnx")
-
-
 def load_exported(args: Namespace, path: str) -> OnnxDetector:
     """From an exported file, without torch."""
     _refuse_options(args, path)
@@ -120,7 +116,7 @@ def set_threshold(detector: Detector | OnnxDetector, threshold: float | None) ->
 def check_exists(path: str, option: str) -> None:
     """Raise click.UsageError where there is no such file, before anything slow is done."""
     if not os.path.exists(path):
-        command = "export" if path.lower().endswith(".onnx") else "fit"
+        command = "export" if is_exported(path) else "fit"
         raise click.UsageError(f"{option}: {path} does not exist: make it by `patchclip {command}`")
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import click
 
+from ..files import listed_paths
 from ..printable import printable
 
 #: Files in folders with these suffixes are videos; a file that is named is one too.
@@ -112,19 +113,11 @@ def _expand(argument: str, option: str) -> Iterable[str]:
 
 def _add_list(inputs: Inputs, option: str) -> None:
     """Paths on standard input; one that is not there has its row as an unreadable image, and ends no run."""
-    for path in _read_list():
+    for path in listed_paths(sys.stdin.buffer.read()):
         if "://" in path or os.path.exists(path):
             _add(inputs, path, option)
         else:
             inputs.sources.append(Source(path, IMAGE))
-
-
-def _read_list() -> list[str]:
-    """One a line, or each ended by a zero byte as `find -print0` writes them."""
-    data = sys.stdin.buffer.read()
-    separator = b"\0" if b"\0" in data else b"\n"
-    lines = [os.fsdecode(line.rstrip(b"\r")) for line in data.split(separator)]
-    return [line for line in lines if line.strip()]
 
 
 def _add(inputs: Inputs, path: str, option: str) -> None:

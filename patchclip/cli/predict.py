@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..files import is_exported
 from ..outcomes import ANOMALOUS, UNREADABLE
 from . import detectors
 from .command import Command
 from .console import Console
 from .detectors import (
     check_exists,
-    is_exported,
     load_detector,
     load_exported,
     new_detector,
@@ -106,7 +106,7 @@ def _get_detector(
         from ..detector import Detector
 
         return Detector.load(saved, device=args.device, allow_download=args.allow_download)
-    if is_exported(args.detector):
+    if args.detector is not None and is_exported(args.detector):
         exported = load_exported(args, args.detector)
         set_threshold(exported, args.threshold)
         return exported

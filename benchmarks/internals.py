@@ -189,17 +189,19 @@ def embed_whole(detector: Detector, images: Sequence[np.ndarray]) -> torch.Tenso
 # --- names of defects ---------------------------------------------------------------------------------------------
 
 
-def describe_defect(detector: Detector, path: Path) -> tuple[np.ndarray, str | None] | None:
-    """Of the strongest region of an image, as if the threshold were 0: the vector (D,) by which kinds that are taught
-    are told, and the name by the text; None without a region."""
+def describe_defect(
+    detector: Detector, image: Path | np.ndarray, *, threshold: float = 0.0
+) -> tuple[np.ndarray, str | None] | None:
+    """Of the strongest region of an image: the vectors (V, D) by which kinds that are taught are told, of the image and
+    of its flipped views, and the name by the text; None without a region above the threshold."""
     fitted = detector._fitted
     if fitted is None:
         raise ValueError("expected a fitted detector")
-    lowered = copy.copy(detector)
-    lowered.threshold = 0.0
-    regions = lowered.predict(path).regions
-    example = Example("", str(path), path, None)
-    vector = describe_example(detector._extractor, fitted, Threshold(0.0, "user"), example)
-    if vector is None or not regions:
+    changed = copy.copy(detector)
+    changed.threshold = threshold
+    regions = changed.predict(image).regions
+    example = Example("", "image", image, None)
+    views = describe_example(detector._extractor, fitted, Threshold(threshold, "user"), example)
+    if views is None or not regions:
         return None
-    return vector, regions[0].defect
+    return views, regions[0].defect

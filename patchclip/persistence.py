@@ -10,7 +10,8 @@ Layout, format_version 2:
 
 Format_version 3 is the same with the kinds of defects that were taught, and only written where there are some:
     detector["example_kinds"]   the kind of each example, N strings
-    tensor "examples"           (N, D) float32 of unit length, `scoring.kinds.describe_regions` of each
+    tensor "examples"           (N, 4, D) float32 of unit length, `scoring.kinds.describe_regions` of each and of its
+                                flipped views
 
 Format_version 1 is as 2 without the sha256: a file of it that was damaged can load and give other results.
 
@@ -39,7 +40,7 @@ from .inference import kind_grids
 from .recipes import RECIPES
 from .recipes.features import Features
 from .scoring.cues import fingerprints
-from .scoring.kinds import Examples
+from .scoring.kinds import Examples, vector_width
 from .scoring.memory import Fitted, Memory
 from .threshold import Threshold
 
@@ -200,9 +201,9 @@ def check_vectors(fitted: Fitted, examples: Examples | None, features: Features)
                 raise ValueError(f"the bank {name} has the shape {tuple(bank.vectors.shape)} in place of (N, {width})")
             if _have_unit_length(features.vectors[name]) and not _have_unit_length(bank.vectors):
                 raise ValueError(f"the bank {name} has vectors of another length than 1")
-    width = sum(grid.shape[-1] for grid in kind_grids(features, 0))
-    if examples is not None and examples.vectors.shape[1] != width:
-        raise ValueError(f"examples have {examples.vectors.shape[1]} values in place of {width}")
+    width = vector_width(grid.shape[-1] for grid in kind_grids(features, 0))
+    if examples is not None and examples.vectors.shape[-1] != width:
+        raise ValueError(f"examples have {examples.vectors.shape[-1]} values in place of {width}")
 
 
 @contextmanager

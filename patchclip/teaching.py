@@ -1,9 +1,10 @@
-"""Images of known defects -> what `Detector.teach` keeps: a vector of the defect in each.
+"""Images of known defects -> what `Detector.teach` keeps: vectors of the defect in each.
 
 An example is an image, whose strongest region is taken to be the defect; or (image, mask), with a mask (H, W) of the
 upright image's size, bool or anything that a mask file may hold, a PIL image, or the path of a file or of several; or
 (image, box), with left, top, right and bottom in pixels. An image without a region above the threshold is named in a
-warning and left out. Copies of an example count once. Kinds are shared by all classes.
+warning and left out. Copies of an example count once. Kinds are shared by all classes. Every example is seen flipped
+too, which is as good as some more of them.
 
 A vector comes from the network's features, weighted by the heatmap, and is not compared with the banks: what it means
 changes with the options of the detector alone, so a refit forgets no kinds. Files of other networks are refused.
@@ -14,12 +15,13 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
+import torch
 from PIL import Image
 
 from .datasets.mask_pixels import LEFT_OUT, to_mask
@@ -28,11 +30,13 @@ from .datasets.types import Sample
 from .features import FeatureExtractor
 from .images.load import ImageLike, describe, list_images
 from .images.names import image_name
+from .images.plan import Prepared
 from .inference import check_finite, combine, cue_maps, kind_grids, uses_text
 from .printable import printable
 from .progress import progress_bar
+from .recipes.features import Features
 from .scoring.heatmap import separate_heatmaps
-from .scoring.kinds import Examples, describe_regions
+from .scoring.kinds import VIEWS, Examples, describe_regions, flip
 from .scoring.memory import Fitted
 from .scoring.regions import find_regions
 from .threshold import Threshold
@@ -87,13 +91,13 @@ def teach(
     listed = _list_examples(examples, max_pixels=extractor.config.max_pixels)
     with progress_bar("teach", total=len(listed), show=progress) as bar:
         for example in listed:
-            vector = describe_defect(extractor, fitted, threshold, example)
+            views = describe_defect(extractor, fitted, threshold, example)
             bar.update()
-            if vector is None:
+            if views is None:
                 not_found.append(f"{example.name} ({example.kind})")
-            elif not _is_known(example.kind, vector, kinds, vectors):
+            elif not _is_known(example.kind, views, kinds, vectors):
                 kinds.append(example.kind)
-                vectors.append(vector)
+                vectors.append(views)
     remedy = "mark the defect, as (image, mask) or (image, box), or lower the threshold"
     for kind in dict.fromkeys(example.kind for example in listed):
         if kind not in kinds:
@@ -142,20 +146,13 @@ def _list_examples(examples: DefectExamples, *, max_pixels: int | None) -> list[
 def describe_defect(
     extractor: FeatureExtractor, fitted: Fitted, threshold: Threshold, example: Example
 ) -> np.ndarray | None:
-    """(D,) of the marked defect, else of the strongest region; None where no region is above the threshold.
+    """(VIEWS, D) of the marked defect, else of the strongest region; None where no region is above the threshold.
 
     Raises:
         ImageError: the image cannot be used. ValueError: nor can its mask or box.
     """
-    recipe = extractor.recipe
     prepared = extractor.prepare(example.image)
-    [(_, features)] = extractor.extract([prepared], with_text=uses_text(extractor, fitted), with_banks=True)
-    maps, class_index = cue_maps(extractor, features, fitted)
-    combined = combine(maps, fitted, class_index)  # (1, gh, gw)
-    [heatmap] = separate_heatmaps(combined, [prepared.image_hw], recipe.smoothing(extractor.config))
-    [score] = recipe.scores([heatmap], maps, features)
-    check_finite([score], extractor)
-    values = heatmap.cpu().numpy()
+    features, heatmap, score = _look(extractor, fitted, prepared)
     if example.marked is not None:
         mask = _read_marked(example, prepared.image_hw)
         rows, columns = features.grid_hw
@@ -165,17 +162,35 @@ def describe_defect(
     else:
         if score <= threshold.value:
             return None
-        _, level = recipe.region_levels(heatmap, threshold.value, is_anomalous=True)
-        found = find_regions(values, level, features.grid_hw)
+        _, level = extractor.recipe.region_levels(heatmap, threshold.value, is_anomalous=True)
+        found = find_regions(heatmap.cpu().numpy(), level, features.grid_hw)
         if not found:
             return None
         _, share = found[0]
-    return describe_regions(values, share[None], kind_grids(features, 0))[0]
+    vectors = []
+    for view in range(VIEWS):
+        if view:
+            flipped = replace(prepared, image=flip(prepared.image, view), pixels=flip(prepared.pixels, view))
+            features, heatmap, _ = _look(extractor, fitted, flipped)
+        vectors.append(describe_regions(heatmap.cpu().numpy(), flip(share, view)[None], kind_grids(features, 0))[0])
+    return np.stack(vectors)
 
 
-def _is_known(kind: str, vector: np.ndarray, kinds: Iterable[str], vectors: Iterable[np.ndarray]) -> bool:
+def _look(extractor: FeatureExtractor, fitted: Fitted, prepared: Prepared) -> tuple[Features, torch.Tensor, float]:
+    """Features, heatmap (H, W) and score of an image."""
+    recipe = extractor.recipe
+    [(_, features)] = extractor.extract([prepared], with_text=uses_text(extractor, fitted), with_banks=True)
+    maps, class_index = cue_maps(extractor, features, fitted)
+    combined = combine(maps, fitted, class_index)  # (1, gh, gw)
+    [heatmap] = separate_heatmaps(combined, [prepared.image_hw], recipe.smoothing(extractor.config))
+    [score] = recipe.scores([heatmap], maps, features)
+    check_finite([score], extractor)
+    return features, heatmap, score
+
+
+def _is_known(kind: str, views: np.ndarray, kinds: Iterable[str], vectors: Iterable[np.ndarray]) -> bool:
     """Whether the same region was taught before: a copy would make its kind look narrower than it is."""
-    return any(kind == other and np.array_equal(vector, known) for other, known in zip(kinds, vectors, strict=True))
+    return any(kind == other and np.array_equal(views, known) for other, known in zip(kinds, vectors, strict=True))
 
 
 # --- masks and boxes --------------------------------------------------------------------------------------------------

@@ -85,8 +85,8 @@ def test_kinds_come_back_exactly(
 def test_the_layout_is_as_documented(saved: SavedDetector) -> None:
     assert saved.content["example_kinds"] == ["hole"] * 3 + ["scratch"] * 3
     vectors = saved.tensors[EXAMPLES]
-    assert (vectors.dtype, vectors.shape) == (torch.float32, (6, 192 + 384 + 112))
-    torch.testing.assert_close(vectors.norm(dim=1), torch.ones(6))
+    assert (vectors.dtype, vectors.shape) == (torch.float32, (6, 4, 2 * (192 + 384 + 112)))
+    torch.testing.assert_close(vectors.norm(dim=-1), torch.ones(6, 4))
 
 
 @pytest.mark.parametrize(
@@ -98,10 +98,12 @@ def test_the_layout_is_as_documented(saved: SavedDetector) -> None:
         ({"example_kinds": ["hole"] * 5 + [7]}, "as it was"),
         ({"example_kinds": "abcdef"}, "as it was"),
         ({"classes": None, "cue_weights": {}}, "as it was"),
-        ({}, torch.full((6, 688), torch.nan)),
-        ({}, torch.ones(6, 688)),
-        ({}, torch.eye(6, 700)),
-        ({}, torch.eye(6, 688, dtype=torch.float64)),
+        ({}, torch.full((6, 4, 1376), torch.nan)),
+        ({}, torch.ones(6, 4, 1376)),
+        ({}, torch.eye(1376)[:6]),
+        ({}, torch.eye(1400)[:24].reshape(6, 4, 1400)),
+        ({}, torch.eye(1376)[:24].reshape(4, 6, 1376)),
+        ({}, torch.eye(1376, dtype=torch.float64)[:24].reshape(6, 4, 1376)),
     ],
 )
 def test_malformed_kinds(entries: dict[str, Any], examples: Any, saved: SavedDetector, tmp_path: Path) -> None:
@@ -161,8 +163,9 @@ def test_the_entry_of_an_exported_file(exported: OnnxDetector) -> None:
         {"counts": [3]},
         {"banks": ["tokens"]},
         {"banks": ["absent"]},
-        {"temperature": 0},
-        {"unknown": float("nan")},
+        {"similarity_weight": 0},
+        {"score_weight": None},
+        {"bound": float("nan")},
         {"prototypes": "AAAA"},
         {"offsets": "AAAAAAAAAAAAAAAAAAAAAA=="},
     ],

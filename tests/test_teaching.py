@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from conftest import fit_quietly
 from PIL import Image
+from safetensors.numpy import load_file
 
 from patchclip import Detector, ImageError
 from patchclip.synthetic import Surface, sample_defective
@@ -98,6 +99,20 @@ def test_examples_are_added_and_copies_do_not_count(taught: Detector, examples: 
     assert detector.kinds_ == {"scratch": 1}
     assert detector.teach({}).kinds_ == {}
     assert detector.predict(image).defect_source in ("text", None)
+
+
+def test_a_flipped_defect_is_known_as_well(low: Detector, examples: Examples, tmp_path: Path) -> None:
+    (image, mask), flips = examples["hole"][0], [np.s_[:, ::-1], np.s_[::-1], np.s_[::-1, ::-1]]
+    plain = copy.copy(low).teach({"hole": [(image, mask)]})
+    for index, flip in enumerate(flips):
+        flipped = copy.copy(low).teach({"hole": [(image[flip], mask[flip])]})
+        plain.save(tmp_path / "plain")
+        flipped.save(tmp_path / str(index))
+        one, other = (load_file(tmp_path / name)["examples"][0] for name in ("plain", str(index)))
+        view = index + 1
+        assert np.array_equal(one[0], other[view])
+        assert np.array_equal(one[view], other[0])
+        assert not np.array_equal(one[0], other[0])
 
 
 def test_masks_and_boxes(low: Detector, examples: Examples, tmp_path: Path) -> None:

@@ -26,10 +26,11 @@ TEXT = 0
 
 @dataclass(frozen=True, eq=False)
 class _Defects:
-    """Regions of N images: kinds (N,) as the data set names them; vectors (N, D); by_text: names, "" for none."""
+    """Regions of N images: kinds (N,) as the data set names them; views (N, V, D), the first of which is the image as
+    it is; by_text: names, "" for none."""
 
     kinds: np.ndarray
-    vectors: np.ndarray
+    views: np.ndarray
     by_text: np.ndarray
 
 
@@ -72,7 +73,7 @@ def measure_names(
 
 def _describe(detector: Detector, samples: Iterable[Sample]) -> _Defects:
     """Of the images with a kind that can be read and have a region."""
-    kinds, vectors, by_text = [], [], []
+    kinds, views, by_text = [], [], []
     for sample in samples:
         if not sample.label or sample.defect is None:
             continue
@@ -81,18 +82,19 @@ def _describe(detector: Detector, samples: Iterable[Sample]) -> _Defects:
         except ImageError:
             continue
         if found is not None:
-            vector, name = found
+            vectors, name = found
             kinds.append(sample.defect)
-            vectors.append(vector)
+            views.append(vectors)
             by_text.append(name or NO_NAME)
-    return _Defects(np.array(kinds), np.array(vectors), np.array(by_text))
+    return _Defects(np.array(kinds), np.array(views), np.array(by_text))
 
 
 def _name(defects: _Defects, examples: np.ndarray, rest: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The names that are shown, and the likeliest kinds, of the images `rest` after these examples."""
-    learnt = internals.learn_kinds(list(defects.kinds[examples]), defects.vectors[examples])
-    shown = [internals.choose_kind(vector, learnt)[0] or NO_NAME for vector in defects.vectors[rest]]
-    scores = learnt.scores(defects.vectors[rest])  # (rest, K)
+    learnt = internals.learn_kinds(list(defects.kinds[examples]), defects.views[examples])
+    vectors = defects.views[rest, 0]
+    shown = [internals.choose_kind(vector, learnt)[0] or NO_NAME for vector in vectors]
+    scores = learnt.scores(vectors)  # (rest, K)
     return np.array(shown), np.array(learnt.names)[scores.argmax(1)]
 
 

@@ -20,8 +20,8 @@ Format_version 2:
                                 regions are named (`scoring.regions`); null without names
     kinds                       null, or in format_version 3 the kinds of defects that were taught (`scoring.kinds`):
                                 names and counts of their examples; directions (K, D), offsets (K, 1) and prototypes
-                                (K, D), base64 of float32, little endian; unknown, temperature; banks, whose outputs
-                                "vectors_<bank>" tell them beside "dense"
+                                (K, D), base64 of float32, little endian; similarity_weight, score_weight, bound; banks,
+                                whose outputs "vectors_<bank>" tell them beside "dense"
 
 Files without taught kinds have format_version 2, which earlier versions of patchclip read. Format_version 1 had neither
 the outputs "fine_map" and "dense" nor what regions and other sizes need.
@@ -240,8 +240,9 @@ def _kinds_to_dict(kinds: DefectKinds, banks: tuple[str, ...]) -> dict[str, Any]
         "directions": _to_base64(kinds.directions),
         "offsets": _to_base64(kinds.offsets),
         "prototypes": _to_base64(kinds.prototypes),
-        "unknown": kinds.unknown,
-        "temperature": kinds.temperature,
+        "similarity_weight": kinds.similarity_weight,
+        "score_weight": kinds.score_weight,
+        "bound": kinds.bound,
         "banks": list(banks),
     }
 
@@ -256,10 +257,10 @@ def _kinds_from_dict(entry: Mapping[str, Any] | None) -> tuple[DefectKinds | Non
     )
     if directions.shape != prototypes.shape or offsets.shape != (len(names), 1):
         raise ValueError(f"kinds of the shapes {directions.shape}, {offsets.shape} and {prototypes.shape}")
-    unknown, temperature = float(entry["unknown"]), float(entry["temperature"])
-    if not names or len(counts) != len(names) or not math.isfinite(unknown) or not 0 < temperature < math.inf:
-        raise ValueError(f"kinds {names} of {counts} examples at a temperature of {temperature}")
-    kinds = DefectKinds(names, counts, directions, offsets[:, 0], prototypes, unknown, temperature)
+    weights = (float(entry["similarity_weight"]), float(entry["score_weight"]), float(entry["bound"]))
+    if not names or len(counts) != len(names) or not all(map(math.isfinite, weights)) or weights[0] <= 0:
+        raise ValueError(f"kinds {names} of {counts} examples with the weights {weights}")
+    kinds = DefectKinds(names, counts, directions, offsets[:, 0], prototypes, *weights)
     return kinds, tuple(entry["banks"])
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import FileFormatError, MissingDependencyError
+from ..scoring.kinds import vector_width
 from .contents import CLASS_INDEX, DENSE, FINE_MAP, INPUT, METADATA_KEY, Contents, read_entries
 
 #: Short name -> provider, and the package that brings it.
@@ -118,6 +119,6 @@ def _check_graph(session: Any, contents: Contents) -> None:
     if not needed <= outputs.keys():
         raise ValueError(f"outputs {sorted(outputs)}")
     if contents.kinds is not None:
-        width = sum(outputs[name][-1] for name in (DENSE, *contents.vector_outputs))
+        width = vector_width(outputs[name][-1] for name in (DENSE, *contents.vector_outputs))
         if contents.kinds.prototypes.shape[1] != width:
             raise ValueError(f"kinds of {contents.kinds.prototypes.shape[1]} values in place of {width}")

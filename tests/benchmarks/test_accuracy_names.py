@@ -25,7 +25,8 @@ def measured_on(data: Path, fitted: Detector, monkeypatch: pytest.MonkeyPatch) -
         kind = path.parent.name
         places[kind] = places.get(kind, -1) + 1
         angle = np.radians({"hole": 0, "stain": 90}[kind] + 3 * places[kind])
-        return np.array([np.cos(angle), np.sin(angle)], np.float32), "hole" if places[kind] else None
+        vector = np.array([np.cos(angle), np.sin(angle)], np.float32)
+        return np.tile(vector, (4, 1)), "hole" if places[kind] else None
 
     monkeypatch.setattr(internals, "describe_defect", describe)
     return copy.copy(fitted)
@@ -51,13 +52,13 @@ def test_vectors_are_those_of_teach(fitted: Detector, data: Path) -> None:
     path = data / "test" / "hole" / "0.png"
     found = internals.describe_defect(fitted, path)
     assert found is not None
-    vector, name = found
+    views, name = found
     lowered = copy.copy(fitted)
     lowered.threshold = 0.0
     assert name == lowered.predict(path).regions[0].defect
     lowered.teach({"hole": [path]}, progress=False)
-    learnt = internals.learn_kinds(["hole"], vector[None])
-    assert internals.choose_kind(vector, learnt) == (
+    learnt = internals.learn_kinds(["hole"], views[None])
+    assert internals.choose_kind(views[0], learnt) == (
         lowered.predict(path).defect,
         pytest.approx(lowered.predict(path).confidence, abs=1e-5),
     )

@@ -52,6 +52,9 @@ _LIMIT = ("--limit", "100")
 
 _UNTIMED = ("--latency", "0")
 
+#: No table of names after examples.
+_UNNAMED = ("--examples",)
+
 #: Blocks of this size in bytes and more go back to the system when they are freed: glibc reuses aligned blocks so badly
 #: that anomalib's coreset of 16 images takes 19 GB otherwise, in place of 1.2.
 _PEER_VARIABLES = {"MALLOC_MMAP_THRESHOLD_": "131072"}
@@ -89,10 +92,10 @@ def planned(data: Path, *, course: Path, peer_python: str | None, seeds: int = 1
     real_sets = {category.name: ("--data", str(data / category.name)) for category in read_dataset(data)}
     real_sets |= {name: ("--dataset", name) for name in _PACKAGED}
     for name, source in real_sets.items():
-        draws = ("--shots", "0", "1", "4", "16", "--seeds", str(seeds), *_LIMIT)
+        draws = ("--shots", "0", "1", "4", "16", "--seeds", str(seeds), *_LIMIT, *_UNNAMED)
         runs.append(Run(name, name, (*source, *methods, *draws, *_UNTIMED), python, variables))
     synthetic = ("dense", "rank", "winclip", "bank", "texture", "imagenet", "random-vit", "dense+bank")
-    runs.append(Run("synthetic", "The synthetic set", ("--methods", *synthetic)))
+    runs.append(Run("synthetic", "The synthetic set", ("--methods", *synthetic, *_UNNAMED)))
     course_arguments = ("--data", str(course), "--seeds", "3", *_UNTIMED)
     runs.append(Run("course", "The course's layout, and its baselines", course_arguments))
     tile = ("--data", str(data / "magnetic_tile"))  # its kinds of defects have names

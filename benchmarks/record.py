@@ -42,6 +42,7 @@ other, without a normal image or a label (`Detector.rank`); all other methods ar
 `random-vit` is a network of the same shape with random weights, `texture` a fixed descriptor without any learning,
 `imagenet` the embedded features of EfficientNet-Lite0, learnt by others from photographs of everyday things.
 `anomalib-patchcore-imagenet` is anomalib's own PatchCore on that EfficientNet-Lite0.
+Times are in [SPEED.md](SPEED.md).
 """
 
 #: Real sets that are installed as packages.
@@ -50,6 +51,7 @@ _PACKAGED = ("elpv", "textile")
 #: Test images of either label of a real set: some have thousands, and each draw of the references measures all.
 _LIMIT = ("--limit", "100")
 
+#: SPEED.md has the times.
 _UNTIMED = ("--latency", "0")
 
 #: No table of names after examples.
@@ -95,7 +97,7 @@ def planned(data: Path, *, course: Path, peer_python: str | None, seeds: int = 1
         draws = ("--shots", "0", "1", "4", "16", "--seeds", str(seeds), *_LIMIT, *_UNNAMED)
         runs.append(Run(name, name, (*source, *methods, *draws, *_UNTIMED), python, variables))
     synthetic = ("dense", "rank", "winclip", "bank", "texture", "imagenet", "random-vit", "dense+bank")
-    runs.append(Run("synthetic", "The synthetic set", ("--methods", *synthetic, *_UNNAMED)))
+    runs.append(Run("synthetic", "The synthetic set", ("--methods", *synthetic, *_UNNAMED, *_UNTIMED)))
     course_arguments = ("--data", str(course), "--seeds", "3", *_UNTIMED)
     runs.append(Run("course", "The course's layout, and its baselines", course_arguments))
     tile = ("--data", str(data / "magnetic_tile"))  # its kinds of defects have names
@@ -104,7 +106,7 @@ def planned(data: Path, *, course: Path, peer_python: str | None, seeds: int = 1
     if peer_python is not None:
         winclip = ("--methods", "dense+bank", "winclip", "anomalib-winclip", "--shots", "4", "--seeds", "1")
         title = "Beside anomalib's WinCLIP, on the same weights"
-        runs.append(Run("peers_winclip", title, (*tile, *winclip), peer_python))
+        runs.append(Run("peers_winclip", title, (*tile, *winclip, *_UNNAMED, *_UNTIMED), peer_python))
     return runs
 
 
@@ -164,7 +166,7 @@ def section(run: Run, content: Mapping[str, Any]) -> str:
     blocks = [f"## {run.title}", f"```\n{command}\n```", one_line(content["environment"]) + "."]
     means = [row for row in content["summary"] if row["category"] == "mean"]
     each = [row for row in content["summary"] if row["category"] != "mean"]
-    summary_table = partial(tables.summary_table, timed=bool(content["latency"]))
+    summary_table = partial(tables.summary_table, timed=False)
     if means:
         blocks += [summary_table(means), _folded("By category", summary_table(each))]
     else:
@@ -173,9 +175,6 @@ def section(run: Run, content: Mapping[str, Any]) -> str:
         blocks.append(against_baselines(content["summary"]))
     if names := tables.names_table(content["rows"]):
         blocks.append(names)
-    if content["latency"]:
-        latency = [tables.latency_table(content["latency"]), tables.parts_table(content["latency"])]
-        blocks.append(_folded("Latency", "\n\n".join(filter(None, latency))))
     blocks.append("\n".join(f"- {problem}" for problem in content["problems"]))
     return "\n\n".join(block for block in blocks if block)
 

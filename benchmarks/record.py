@@ -35,7 +35,8 @@ _INTRO = """\
 
 Measured by `python benchmarks/record.py`; nothing in this file is written by hand. The embedded model has seen drawn
 surfaces and free photographs, with drawn defects. Choices are made by elpv and textile, together with synthetic
-products. Nothing was tuned on the other sets, except that one idea, later dropped, was looked at on one of them.
+products, those for kinds of defects by NEU-DET too. Nothing was tuned on the other sets, except that one idea, later
+dropped, was looked at on one of them; the weights of rankings and four rules for kinds were looked at on magnetic_tile.
 
 `dense` is patchclip zero-shot, `dense+bank` patchclip by default once fitted, `rank` the test images compared with each
 other, without a normal image or a label (`Detector.rank`); all other methods are there to compare.

@@ -40,6 +40,7 @@ __all__ = [
     "default_precision",
     "describe_defect",
     "describe_model",
+    "describe_views",
     "device_of",
     "embed_whole",
     "encode_imagenet",
@@ -189,19 +190,21 @@ def embed_whole(detector: Detector, images: Sequence[np.ndarray]) -> torch.Tenso
 # --- names of defects ---------------------------------------------------------------------------------------------
 
 
-def describe_defect(
-    detector: Detector, image: Path | np.ndarray, *, threshold: float = 0.0
-) -> tuple[np.ndarray, str | None] | None:
-    """Of the strongest region of an image: the vectors (V, D) by which kinds that are taught are told, of the image and
-    of its flipped views, and the name by the text; None without a region above the threshold."""
-    fitted = detector._fitted
-    if fitted is None:
+def describe_views(detector: Detector, image: Path | np.ndarray, *, threshold: float) -> np.ndarray | None:
+    """The vectors (V, D) by which kinds that are taught are told, of the strongest region of an image and of its
+    flipped views; None without a region above the threshold."""
+    if detector._fitted is None:
         raise ValueError("expected a fitted detector")
-    changed = copy.copy(detector)
-    changed.threshold = threshold
-    regions = changed.predict(image).regions
     example = Example("", "image", image, None)
-    views = describe_example(detector._extractor, fitted, Threshold(threshold, "user"), example)
+    return describe_example(detector._extractor, detector._fitted, Threshold(threshold, "user"), example)
+
+
+def describe_defect(detector: Detector, path: Path) -> tuple[np.ndarray, str | None] | None:
+    """`describe_views` of an image as if the threshold were 0, and the name by the text; None without a region."""
+    views = describe_views(detector, path, threshold=0.0)
+    lowered = copy.copy(detector)
+    lowered.threshold = 0.0
+    regions = lowered.predict(path).regions
     if views is None or not regions:
         return None
     return views, regions[0].defect

@@ -20,6 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 import internals
+from accuracy.names import NO_NAME, name_rest
 from accuracy.tables import markdown
 from patchclip import Detector
 from patchclip.synthetic import HELD_OUT, KINDS, sample_defective, sample_surface
@@ -63,10 +64,10 @@ def make_product(detector: Detector, index: int, each: int) -> Defects:
                 image, *_ = sample_defective(surface, image_index, rng, kind=kind, size_hw=size_hw, held_out=True)
             except ValueError:  # no defect of this kind is seen on this surface
                 continue
-            described = internals.describe_defect(detector, image, threshold=detector.threshold)
+            described = internals.describe_views(detector, image, threshold=detector.threshold)
             if described is not None:
                 kinds.append(kind)
-                views.append(described[0])
+                views.append(described)
     return np.array(kinds), np.stack(views)
 
 
@@ -104,31 +105,19 @@ def measure(
             continue
         found = figures.setdefault((size, count), Figures())
 
-        named, _, likeliest = _name(kinds, views, np.concatenate(list(drawn.values())), rest)
+        named, _, likeliest = name_rest(kinds, views, np.concatenate(list(drawn.values())), rest)
         found.right.append(float(np.mean(named == truth)))
         found.likeliest.append(float(np.mean(likeliest == truth)))
-        found.without_name.append(float(np.mean(named == "")))
+        found.without_name.append(float(np.mean(named == NO_NAME)))
 
         taught = np.concatenate([examples for name, examples in drawn.items() if name != untaught])
-        named, confidence, _ = _name(kinds, views, taught, rest)
+        named, confidence, _ = name_rest(kinds, views, taught, rest)
         if (truth == untaught).any():
-            found.untaught_without_name.append(float(np.mean(named[truth == untaught] == "")))
+            found.untaught_without_name.append(float(np.mean(named[truth == untaught] == NO_NAME)))
         weights = np.array([1 / np.sum(truth == kind) for kind in truth])
-        has_name = named != ""
+        has_name = named != NO_NAME
         shown.append(np.stack([confidence, named == truth, weights], 1)[has_name])
     return figures, np.concatenate(shown)
-
-
-def _name(
-    kinds: np.ndarray, views: np.ndarray, examples: np.ndarray, rest: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of `rest`: names that are shown, "" for none; their confidence, 0 for none; and the likeliest kind."""
-    learnt = internals.learn_kinds(list(kinds[examples]), views[examples])
-    vectors = views[rest, 0]
-    chosen = [internals.choose_kind(vector, learnt) for vector in vectors]
-    named = np.array([name or "" for name, _ in chosen])
-    confidence = np.array([confidence or 0.0 for _, confidence in chosen])
-    return named, confidence, np.array(learnt.names)[learnt.scores(vectors).argmax(1)]
 
 
 def calibration_error(shown: np.ndarray) -> tuple[float, list[tuple[float, float, float]]]:

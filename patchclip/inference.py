@@ -53,6 +53,10 @@ class Measured:
     dense: torch.Tensor
     vectors: Sequence[torch.Tensor]
 
+    def kind_grids(self) -> list[np.ndarray]:
+        """(rows, columns, D) float32 each, by which kinds of defects are told: the dense tokens first."""
+        return [grid.float().cpu().numpy() for grid in (self.dense, *self.vectors)]
+
     def shrunk(self, max_side: int) -> Measured:
         """A copy on the CPU with image and heatmap of at most so many pixels a side, to keep many of them.
 
@@ -118,10 +122,9 @@ def judge(extractor: FeatureExtractor, measured: Measured, threshold: Threshold,
     background, region_level = extractor.recipe.region_levels(heatmap, threshold.value, is_anomalous=is_anomalous)
     regions: tuple[Region, ...] = ()
     if is_anomalous:
-        dense = measured.dense.float().cpu().numpy()
         defects = extractor.defect_names if kinds is None else None
-        grids = [] if kinds is None else [dense, *(grid.float().cpu().numpy() for grid in measured.vectors)]
-        regions = named_regions(heatmap.cpu().numpy(), region_level, dense, defects, kinds=kinds, grids=grids)
+        grids = [measured.dense.float().cpu().numpy()] if kinds is None else measured.kind_grids()
+        regions = named_regions(heatmap.cpu().numpy(), region_level, grids[0], defects, kinds=kinds, grids=grids)
     return Result(
         score=measured.score,
         threshold=threshold.value,
@@ -138,12 +141,6 @@ def judge(extractor: FeatureExtractor, measured: Measured, threshold: Threshold,
 def kind_bank_names(bank_names: Iterable[str]) -> tuple[str, ...]:
     """Of these banks, those whose vectors tell kinds of defects that are taught, beside the dense tokens."""
     return tuple(cue.name for cue in bank_cues(bank_names) if cue.tells_kinds)
-
-
-def kind_grids(features: Features, index: int) -> list[np.ndarray]:
-    """(rows, columns, D) float32 each, that kinds of defects are told by in one image of the batch."""
-    grids = [features.dense, *(features.vectors[name] for name in kind_bank_names(features.vectors))]
-    return [grid[index].float().cpu().numpy() for grid in grids]
 
 
 def check_finite(scores: Sequence[float], extractor: FeatureExtractor) -> None:

@@ -36,7 +36,7 @@ from .encoders.clip import Backbone
 from .encoders.loading import LOCAL_FOLDER
 from .errors import FileFormatError, PatchclipError, WeightsUnavailableError
 from .features import FeatureExtractor
-from .inference import kind_grids
+from .inference import kind_bank_names
 from .recipes import RECIPES
 from .recipes.features import Features
 from .scoring.cues import fingerprints
@@ -201,7 +201,8 @@ def check_vectors(fitted: Fitted, examples: Examples | None, features: Features)
                 raise ValueError(f"the bank {name} has the shape {tuple(bank.vectors.shape)} in place of (N, {width})")
             if _have_unit_length(features.vectors[name]) and not _have_unit_length(bank.vectors):
                 raise ValueError(f"the bank {name} has vectors of another length than 1")
-    width = vector_width(grid.shape[-1] for grid in kind_grids(features, 0))
+    grids = [features.dense, *(features.vectors[name] for name in kind_bank_names(features.vectors))]
+    width = vector_width(grid.shape[-1] for grid in grids)
     if examples is not None and examples.vectors.shape[-1] != width:
         raise ValueError(f"examples have {examples.vectors.shape[-1]} values in place of {width}")
 

@@ -21,7 +21,6 @@ from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
-import torch
 from PIL import Image
 
 from .datasets.mask_pixels import LEFT_OUT, to_mask
@@ -30,12 +29,9 @@ from .datasets.types import Sample
 from .features import FeatureExtractor
 from .images.load import ImageLike, describe, list_images
 from .images.names import image_name
-from .images.plan import Prepared
-from .inference import check_finite, combine, cue_maps, kind_grids, uses_text
+from .inference import measure
 from .printable import printable
 from .progress import progress_bar
-from .recipes.features import Features
-from .scoring.heatmap import separate_heatmaps
 from .scoring.kinds import VIEWS, Examples, describe_regions, flip
 from .scoring.memory import Fitted
 from .scoring.regions import find_regions
@@ -152,18 +148,18 @@ def describe_defect(
         ImageError: the image cannot be used. ValueError: nor can its mask or box.
     """
     prepared = extractor.prepare(example.image)
-    features, heatmap, score = _look(extractor, fitted, prepared)
+    [measured] = measure(extractor, fitted, [prepared])
+    rows, columns = measured.dense.shape[:2]
     if example.marked is not None:
         mask = _read_marked(example, prepared.image_hw)
-        rows, columns = features.grid_hw
         # one axis after the other: where one shrinks and the other grows, INTER_AREA skips pixels
         share = cv2.resize(mask.astype(np.float32), (mask.shape[1], rows), interpolation=cv2.INTER_AREA)
         share = cv2.resize(share, (columns, rows), interpolation=cv2.INTER_AREA)  # (gh, gw)
     else:
-        if score <= threshold.value:
+        if measured.score <= threshold.value:
             return None
-        _, level = extractor.recipe.region_levels(heatmap, threshold.value, is_anomalous=True)
-        found = find_regions(heatmap.cpu().numpy(), level, features.grid_hw)
+        _, level = extractor.recipe.region_levels(measured.heatmap, threshold.value, is_anomalous=True)
+        found = find_regions(measured.heatmap.cpu().numpy(), level, (rows, columns))
         if not found:
             return None
         _, share = found[0]
@@ -171,21 +167,10 @@ def describe_defect(
     for view in range(VIEWS):
         if view:
             flipped = replace(prepared, image=flip(prepared.image, view), pixels=flip(prepared.pixels, view))
-            features, heatmap, _ = _look(extractor, fitted, flipped)
-        vectors.append(describe_regions(heatmap.cpu().numpy(), flip(share, view)[None], kind_grids(features, 0))[0])
+            [measured] = measure(extractor, fitted, [flipped])
+        heatmap = measured.heatmap.cpu().numpy()
+        vectors.append(describe_regions(heatmap, flip(share, view)[None], measured.kind_grids())[0])
     return np.stack(vectors)
-
-
-def _look(extractor: FeatureExtractor, fitted: Fitted, prepared: Prepared) -> tuple[Features, torch.Tensor, float]:
-    """Features, heatmap (H, W) and score of an image."""
-    recipe = extractor.recipe
-    [(_, features)] = extractor.extract([prepared], with_text=uses_text(extractor, fitted), with_banks=True)
-    maps, class_index = cue_maps(extractor, features, fitted)
-    combined = combine(maps, fitted, class_index)  # (1, gh, gw)
-    [heatmap] = separate_heatmaps(combined, [prepared.image_hw], recipe.smoothing(extractor.config))
-    [score] = recipe.scores([heatmap], maps, features)
-    check_finite([score], extractor)
-    return features, heatmap, score
 
 
 def _is_known(kind: str, views: np.ndarray, kinds: Iterable[str], vectors: Iterable[np.ndarray]) -> bool:

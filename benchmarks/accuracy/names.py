@@ -63,7 +63,7 @@ def measure_names(
         rng = np.random.default_rng([seed, count])
         drawn = [rng.permutation(np.flatnonzero(defects.kinds == kind))[:count] for kind in kinds]
         rest = np.setdiff1d(everything, np.concatenate(drawn))
-        shown, likeliest = _name(defects, np.concatenate(drawn), rest)
+        shown, _, likeliest = name_rest(defects.kinds, defects.views, np.concatenate(drawn), rest)
         entry = _entry(count, defects.kinds[rest], shown, likeliest)
         if len(kinds) > 2:
             entry |= _leave_kinds_out(defects, kinds, drawn, rest)
@@ -89,13 +89,24 @@ def _describe(detector: Detector, samples: Iterable[Sample]) -> _Defects:
     return _Defects(np.array(kinds), np.array(views), np.array(by_text))
 
 
-def _name(defects: _Defects, examples: np.ndarray, rest: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The names that are shown, and the likeliest kinds, of the images `rest` after these examples."""
-    learnt = internals.learn_kinds(list(defects.kinds[examples]), defects.views[examples])
-    vectors = defects.views[rest, 0]
-    shown = [internals.choose_kind(vector, learnt)[0] or NO_NAME for vector in vectors]
+def name_rest(
+    kinds: np.ndarray, views: np.ndarray, examples: np.ndarray, rest: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Name the images `rest` after these examples.
+
+    Args:
+        kinds: (N,); views: (N, V, D); examples, rest: indices of them.
+
+    Returns:
+        Names that are shown, `NO_NAME` for none; their confidence, 0 for none; and the likeliest kinds.
+    """
+    learnt = internals.learn_kinds(list(kinds[examples]), views[examples])
+    vectors = views[rest, 0]
+    chosen = [internals.choose_kind(vector, learnt) for vector in vectors]
+    shown = np.array([name or NO_NAME for name, _ in chosen])
+    confidence = np.array([confidence or 0.0 for _, confidence in chosen])
     scores = learnt.scores(vectors)  # (rest, K)
-    return np.array(shown), np.array(learnt.names)[scores.argmax(1)]
+    return shown, confidence, np.array(learnt.names)[scores.argmax(1)]
 
 
 def _leave_kinds_out(
@@ -105,7 +116,7 @@ def _leave_kinds_out(
     untaught, taught = [], []
     for left_out, kind in enumerate(kinds):
         others = [examples for index, examples in enumerate(drawn) if index != left_out]
-        shown, _ = _name(defects, np.concatenate(others), rest)
+        shown, _, _ = name_rest(defects.kinds, defects.views, np.concatenate(others), rest)
         is_untaught = defects.kinds[rest] == kind
         untaught.append(np.mean(shown[is_untaught] == NO_NAME))
         taught.append(np.mean(shown[~is_untaught] == NO_NAME))

@@ -222,7 +222,7 @@ def _fit_least_squares(
     wanted = np.repeat(np.eye(kind_count)[labels] - 1 / kind_count, view_count, axis=0) * roots  # (N * V, K)
     ridge = max(float((centred**2).sum()) / len(centred), _MIN_RIDGE)
 
-    basis = np.linalg.qr(centred.T)[0] if len(centred) < width else np.eye(width)  # the solution is in their span
+    basis = np.linalg.qr(centred.T)[0]  # (D, <= D); the solution is in the span of the vectors
     inner = centred @ basis
     inverse = np.linalg.inv(inner.T @ inner + ridge * np.eye(inner.shape[1]))
     solved = inverse @ inner.T @ wanted  # (<= D, K)

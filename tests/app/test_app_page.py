@@ -209,6 +209,7 @@ def test_a_password(open_page: Open, tmp_path: Path) -> None:
             page.locator("input").nth(1).fill(password)
             page.get_by_role("button", name="Login").click()
             page.locator(seen).wait_for()
+            page.context.close()  # before the server ends, since it may still load parts
     finally:
         process.stop()
     assert process.files() == []

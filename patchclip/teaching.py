@@ -1,28 +1,29 @@
 """Images of known defects -> what `Detector.teach` keeps: vectors of the defect in each.
 
-An example is an image, whose strongest region is taken to be the defect; or (image, mask), with a mask (H, W) of the
-upright image's size, bool or anything that a mask file may hold, a PIL image, or the path of a file or of several; or
+An example is an image, whose strongest region is taken to be the defect; or (image, mask), with a mask of the upright
+image's size, which is an array (H, W), (H, W, 3) or (H, W, 4), a PIL image, or the path of a file or of several; or
 (image, box), with left, top, right and bottom in pixels. An image without a region above the threshold is named in a
-warning and left out. Copies of an example count once. Kinds are shared by all classes. Every example is seen flipped
-too, which is as good as some more of them.
+warning and left out. Copies of an example count once, flipped ones too where the defect is marked. Kinds are shared by
+all classes. Every example is seen flipped too, which is as good as some more of them.
 
-A vector comes from the network's features, weighted by the heatmap, and is not compared with the banks: what it means
-changes with the options of the detector alone, so a refit forgets no kinds. Files of other networks are refused.
+A vector is made of the network's features, which are not compared with the banks: the heatmap only weighs them. So a
+refit forgets no kinds, but one on another product changes which places count. Files of other networks are refused.
 """
 
 from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
+from .datasets.mask_files import mask_values
 from .datasets.mask_pixels import LEFT_OUT, to_mask
 from .datasets.masks import read_mask
 from .datasets.types import Sample
@@ -45,6 +46,9 @@ DefectExamples: TypeAlias = "Mapping[str, Sequence[ImageLike | tuple[ImageLike, 
 
 #: A warning names so many examples at most.
 _MOST_NAMED = 10
+
+#: Squared distance of two vectors of unit length of the same region, at the most: by rounding alone.
+_MAX_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +87,7 @@ def teach(
         raise ValueError("teach needs a fitted detector, which finds the defect in an example: call fit first")
     kinds = [] if earlier is None else list(earlier.kinds)
     vectors = [] if earlier is None else list(earlier.vectors)
-    not_found = []
+    found_kinds, not_found = set(), []
     listed = _list_examples(examples, max_pixels=extractor.config.max_pixels)
     with progress_bar("teach", total=len(listed), show=progress) as bar:
         for example in listed:
@@ -91,12 +95,20 @@ def teach(
             bar.update()
             if views is None:
                 not_found.append(f"{example.name} ({example.kind})")
-            elif not _is_known(example.kind, views, kinds, vectors):
+                continue
+            found_kinds.add(example.kind)
+            same = {kind for kind, known in zip(kinds, vectors, strict=True) if _is_same_region(views, known)}
+            for kind in sorted(same - {example.kind}):
+                warnings.warn(
+                    f"teach: {example.name} ({example.kind}) shows the same as an example of {kind!r}: leave out one",
+                    stacklevel=3,
+                )
+            if example.kind not in same:
                 kinds.append(example.kind)
                 vectors.append(views)
     remedy = "mark the defect, as (image, mask) or (image, box), or lower the threshold"
     for kind in dict.fromkeys(example.kind for example in listed):
-        if kind not in kinds:
+        if kind not in found_kinds:
             raise ValueError(f"no example of {kind!r} has a region above the threshold {threshold.value:.4f}: {remedy}")
     if not_found:
         more = f" and {len(not_found) - _MOST_NAMED} others" if len(not_found) > _MOST_NAMED else ""
@@ -123,6 +135,11 @@ def _list_examples(examples: DefectExamples, *, max_pixels: int | None) -> list[
     for kind, group in examples.items():
         if not isinstance(kind, str) or not kind.strip() or kind != printable(kind):
             raise ValueError(f"expected names of kinds to be printable strings on one line, not empty, got {kind!r}")
+        if isinstance(group, tuple) and len(group) == 2:
+            raise ValueError(
+                f"expected a list of images for kind {kind!r}, got a tuple of two: write [(image, mask)] for one image "
+                "with its mask, or [image, image] for two"
+            )
         items = list_images(group, f" for kind {kind!r}", max_pixels=max_pixels)
         if not items:
             raise ValueError(f"expected at least one image for kind {kind!r}, got none")
@@ -173,9 +190,9 @@ def describe_defect(
     return np.stack(vectors)
 
 
-def _is_known(kind: str, views: np.ndarray, kinds: Iterable[str], vectors: Iterable[np.ndarray]) -> bool:
-    """Whether the same region was taught before: a copy would make its kind look narrower than it is."""
-    return any(kind == other and np.array_equal(views, known) for other, known in zip(kinds, vectors, strict=True))
+def _is_same_region(views: np.ndarray, known: np.ndarray) -> bool:
+    """Whether an example was taught before, perhaps flipped: a copy would make its kind look narrower than it is."""
+    return bool(((views[0] - known) ** 2).sum(1).min() <= _MAX_ROUNDING)
 
 
 # --- masks and boxes --------------------------------------------------------------------------------------------------
@@ -193,7 +210,7 @@ def _read_marked(example: Example, image_hw: tuple[int, int]) -> np.ndarray:
         mask, problem = read_mask(Sample(Path(example.name), 1, example.kind, files), image_hw)
         return _check_mask(mask, problem, whose)
     if isinstance(marked, Image.Image):
-        marked = np.asarray(marked.convert("L"))
+        marked = mask_values(ImageOps.exif_transpose(marked))
     wanted = (
         f"expected the mask {whose} to have {image_hw[0]} x {image_hw[1]} pixels as its upright image, or a box (left, "
         "top, right, bottom)"
@@ -204,9 +221,13 @@ def _read_marked(example: Example, image_hw: tuple[int, int]) -> np.ndarray:
         raise ValueError(f"{wanted}, got {marked!r}") from None
     if values.shape == (4,):
         return _fill_box(values, image_hw, whose)
+    if values.dtype == np.uint8 and values.shape[2:] in ((3,), (4,)):
+        values = mask_values(Image.fromarray(values))
     if values.shape != image_hw:
         raise ValueError(f"{wanted}, got the shape {values.shape}")
-    mask, problem = (values, None) if values.dtype == bool else to_mask(values, is_lossy=False)
+    mask, problem = to_mask(values, is_lossy=False)
+    if mask is not None and mask.all():
+        problem = "it covers the whole image, check that it is one"
     return _check_mask(mask, problem, whose)
 
 
@@ -219,7 +240,9 @@ def _check_mask(mask: np.ndarray | None, problem: str | None, whose: str) -> np.
     if problem is not None:
         problem = problem.replace(f", {LEFT_OUT}", "")  # that is what an evaluation does with it
     if mask is None:
-        raise ValueError(f"the mask {whose} cannot be used: {problem}")
+        raise ValueError(
+            f"the mask {whose} cannot be used: {problem}; mark the defect with values above 0, or give a box"
+        )
     if not mask.any():
         raise ValueError(f"the mask {whose} marks nothing: leave it out, or mark the defect")
     if problem is not None:

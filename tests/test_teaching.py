@@ -94,6 +94,13 @@ def test_examples_are_added_and_copies_do_not_count(taught: Detector, examples: 
     image = examples["scratch"][3][0]
     expected, found = again.predict(image), detector.predict(image)
     assert (found.defect, found.confidence) == (expected.defect, pytest.approx(expected.confidence))
+    shown, mask = examples["scratch"][0]
+    again = copy.copy(taught).teach(
+        {"scratch": [(shown, mask), (shown[:, ::-1], mask[:, ::-1]), (shown[::-1], mask[::-1])]}
+    )
+    assert again.kinds_ == {"scratch": 1}
+    with pytest.warns(UserWarning, match=r"image 0 \(mark\) shows the same as an example of 'scratch': leave out one"):
+        again.teach({"mark": [(shown, mask)]}, add=True)
     assert taught.kinds_ == {"hole": 3, "colour patch": 3}
     detector.teach({"scratch": images_of(examples["scratch"][:1])})
     assert detector.kinds_ == {"scratch": 1}
@@ -119,7 +126,9 @@ def test_masks_and_boxes(low: Detector, examples: Examples, tmp_path: Path) -> N
     image, mask = examples["hole"][0]
     path = tmp_path / "mask.png"
     Image.fromarray(mask.astype(np.uint8) * 255).save(path)
+    white = np.full((*mask.shape, 3), 255, np.uint8)
     forms: list[Any] = [mask, mask.astype(np.uint8), path, str(path), [path], Image.open(path)]
+    forms += [white * mask[..., None], Image.fromarray(np.dstack([white, mask * np.uint8(255)]))]  # in the alpha
     probe = examples["hole"][1][0]
     expected = copy.copy(low).teach({"hole": [(image, mask), image]}).predict(probe).regions
     for form in forms:
@@ -142,6 +151,8 @@ def test_a_mask_that_is_unusual_is_named(low: Detector, examples: Examples, tmp_
     ) as caught:
         copy.copy(low).teach({"hole": [(image, path)]})
     assert caught[0].filename == __file__
+    with pytest.warns(UserWarning, match=r"image 0 \(hole\): it covers the whole image, check that it is one"):
+        copy.copy(low).teach({"hole": [(image, np.ones_like(mask))]})
 
 
 @pytest.mark.parametrize("size_hw", [(3000, 2), (2, 3000), (5, 5)])
@@ -172,6 +183,8 @@ def test_examples_without_a_region_are_named(fitted_tiny: Detector, examples: Ex
         detector.teach({"hole": [path, (image, mask)]})
     assert detector.kinds_ == {"hole": 1}
     detector.teach({"hole": [others[0]]}, add=True)  # with its mask
+    with pytest.raises(ValueError, match=r"no example of 'hole' has a region"):
+        detector.teach({"hole": [path]}, add=True)
     assert detector.kinds_ == {"hole": 2}
 
 
@@ -190,6 +203,7 @@ def test_only_after_a_fit(tiny: Detector, examples: Examples) -> None:
         ({"cr\udcffck": ["a.png"]}, r"names of kinds to be printable strings .* got 'cr\\udcffck'"),
         ({"hole": []}, "at least one image for kind 'hole', got none"),
         ({"hole": "a.png"}, "a list of images for kind 'hole', got one"),
+        ({"hole": ("a.png", "mask.png")}, r"a tuple of two: write \[\(image, mask\)\] for one image with its mask"),
         ({"hole": [("a.png", None, None)]}, "image 0 of kind 'hole' to be an image, .* got 3 values"),
     ],
 )
@@ -214,7 +228,8 @@ def test_what_is_no_examples(given: Any, message: str, low: Detector) -> None:
         ),
         ((1, 2, [3, 4]), r"96 x 128 pixels as its upright image, or a box .* got \(1, 2, \[3, 4\]\)"),
         ("absent.png", r"the mask of image 0 \(hole\) cannot be used: mask unreadable: absent\.png"),
-        (np.full((96, 128), np.nan), "cannot be used: mask with NaN or infinite values$"),
+        (np.full((96, 128), np.nan), "cannot be used: mask with NaN or infinite values; mark the defect"),
+        (np.arange(96 * 128).reshape(96, 128) > 500, "cannot be used: mask marks 96% of the image, perhaps inverted"),
     ],
 )
 def test_masks_and_boxes_that_do_not_fit(marked: Any, message: str, taught: Detector, examples: Examples) -> None:

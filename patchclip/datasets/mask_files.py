@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from ..images.tiff import is_tiff
-from .mask_pixels import LEFT_OUT, MAX_CLASS, looks_inverted, to_mask
+from .mask_pixels import LEFT_OUT, MAX_CLASS, to_mask
 
 if TYPE_CHECKING:
     from tifffile import TiffPage
@@ -44,7 +44,7 @@ def read_mask_file(path: Path) -> tuple[np.ndarray | None, list[str]]:
 
     Returns:
         mask: (H, W) bool; None where it cannot be used: it cannot be read, it is a picture and no mask, or it looks
-            inverted (it marks more than 90 % but not all, or its whole border and more than half).
+            inverted (`to_mask`).
         problems: what is unusual, one sentence each.
     """
     try:
@@ -58,9 +58,6 @@ def read_mask_file(path: Path) -> tuple[np.ndarray | None, list[str]]:
     if problem:
         problems.append(f"{problem}: {path}")
     if mask is None:
-        return None, problems
-    if looks_inverted(mask):
-        problems.append(f"mask marks {mask.mean():.0%} of the image, perhaps inverted, {LEFT_OUT}: {path}")
         return None, problems
     return _turn_upright(mask, file.orientation), problems
 
@@ -87,7 +84,7 @@ def _read_values(path: Path) -> _File:
             pages = getattr(opened, "n_frames", 1)
             is_lossy = opened.format in ("JPEG", "MPO")
             upright = ImageOps.exif_transpose(opened)
-            return _File(_values_of(upright), pages, is_lossy)
+            return _File(mask_values(upright), pages, is_lossy)
 
 
 def _read_tiff(file: IO[bytes]) -> _File | None:
@@ -125,7 +122,7 @@ def _values_of_samples(samples: np.ndarray, page: TiffPage) -> np.ndarray:
     return colours.max(2)
 
 
-def _values_of(image: Image.Image) -> np.ndarray:
+def mask_values(image: Image.Image) -> np.ndarray:
     """(H, W) bool, integers or floats; 0 is background."""
     if image.mode == "P":
         indices = np.asarray(image)

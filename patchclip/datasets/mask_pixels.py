@@ -48,9 +48,19 @@ def to_mask(values: np.ndarray, *, is_lossy: bool) -> tuple[np.ndarray | None, s
         is_lossy: of a JPEG, which holds no classes.
 
     Returns:
-        mask: (H, W) bool; None where the values are no mask's.
+        mask: (H, W) bool; None where the values are no mask's, or look inverted: more than 90 % but not all is marked,
+            or the whole border and more than half.
         problem: what is unusual, else None.
     """
+    mask, problem = _mark(values, is_lossy=is_lossy)
+    if mask is not None and _looks_inverted(mask):
+        inverted = f"mask marks {mask.mean():.0%} of the image, perhaps inverted, {LEFT_OUT}"
+        return None, "; ".join(filter(None, (problem, inverted)))
+    return mask, problem
+
+
+def _mark(values: np.ndarray, *, is_lossy: bool) -> tuple[np.ndarray | None, str | None]:
+    """As `to_mask`, inverted or not."""
     if values.dtype == bool or values.size < _MIN_JUDGED_PX:
         return values > 0, None
     if not np.isfinite(values).all():
@@ -58,7 +68,7 @@ def to_mask(values: np.ndarray, *, is_lossy: bool) -> tuple[np.ndarray | None, s
     levels = np.unique(values)
     top = levels[-1]
     if levels[0] < 0:
-        mask, problem = to_mask(np.maximum(values, 0), is_lossy=is_lossy)
+        mask, problem = _mark(np.maximum(values, 0), is_lossy=is_lossy)
         return mask, f"mask with values below 0, taken for background{'; ' + problem if problem else ''}"
     if is_lossy and top <= MAX_CLASS:
         return np.zeros(values.shape, bool), None
@@ -73,8 +83,7 @@ def to_mask(values: np.ndarray, *, is_lossy: bool) -> tuple[np.ndarray | None, s
     return _cut(values, levels)
 
 
-def looks_inverted(mask: np.ndarray) -> bool:
-    """Whether it marks more than 90 % but not all, or its whole border and more than half."""
+def _looks_inverted(mask: np.ndarray) -> bool:
     if mask.size < _MIN_JUDGED_PX or mask.all():
         return False
     coverage = mask.mean()

@@ -39,7 +39,7 @@ _UNLIKE_RATE = 0.005
 #: At most this share of the scores, the highest, can be unlike the rest; one in any case.
 _MOST_UNLIKE = 0.25
 
-#: At most this share, rounded up, is left out of a threshold or above that of `fit`: more may be normal images of a
+#: At most this share, rounded up, is left out of a threshold, or exceeds that of `fit`: more may be normal images of a
 #: second kind. After `fit_unlabelled` it is the share that may be anomalous.
 MOST_LEFT_OUT = 0.1
 
@@ -131,6 +131,11 @@ def threshold_of(
     return replace(threshold, guaranteed=guaranteed, normal_scores=tuple(marked))
 
 
+def _count_of(share: float, count: int) -> int:
+    """So many of `count` as are a share of them, rounded up; 7 of 100 for 0.07, whose product is a little more."""
+    return math.ceil(share * count - 1e-9)
+
+
 def _mark_unlike(normals: Sequence[NormalScore], usual_spread: float | None, most_left_out: float) -> list[NormalScore]:
     """The same with those that are unlike the rest as such; few of them do not count."""
     indices = [index for index, normal in enumerate(normals) if normal.kind == IMAGE]
@@ -145,7 +150,7 @@ def _mark_unlike(normals: Sequence[NormalScore], usual_spread: float | None, mos
         scores = [normals[index].score for index in group]
         for position in unlike_the_rest(scores, _UNLIKE_RATE / len(groups), usual_spread=usual_spread):
             unlike.append(group[position])
-    are_few = len(unlike) <= math.ceil(most_left_out * len(indices))
+    are_few = len(unlike) <= _count_of(most_left_out, len(indices))
     marked = list(normals)
     for index in unlike:
         marked[index] = replace(normals[index], kind=UNLIKE, counts=not are_few)
@@ -229,7 +234,7 @@ def _warn_of_extrapolation(threshold: Threshold, image_count: int, score_count: 
     if image_count >= max(needed, score_count):
         return
     images = "one normal image" if image_count == 1 else f"{image_count} normal images"
-    reason = f"which takes {needed}" if image_count < needed else "but images alone in their class do not count"
+    reason = f"which takes {needed}" if image_count < needed else "since images alone in their class do not count"
     warnings.warn(
         f"{threshold.source}: {images} cannot fix a false-positive rate of {rate:g}, {reason}: the threshold "
         f"{threshold.value:.4f} is an extrapolation; calibrate with {needed} new images, or set it",
@@ -283,7 +288,8 @@ def from_normal_scores(
     value = float(ordered[rank - 1])
     if source != "calibrate" and usual_spread is not None:
         limit = _upper_limit(ordered, rate / _LIMIT_RATE_DIVISOR, source, count, usual_spread)
-        lowest = float(ordered[-1 - math.ceil(most_left_out * count)])
+        left_out_count = min(_count_of(most_left_out, count), count - 1)
+        lowest = float(ordered[-1 - left_out_count])
         value = min(value, max(limit, lowest))
     return Threshold(value, source, guaranteed=source == "calibrate")
 

@@ -71,7 +71,7 @@ def test_variations_of_single_images_fix_no_rate(local_model: str, normals: list
     """20 classes of one image each have 120 variations, which vary less than 19 images would."""
     detector = Detector(local_model, image_size=32)
     several = {str(index): [np.roll(normals[index % 6], 5 * index, axis=1)] for index in range(20)}
-    with pytest.warns(UserWarning, match="20 normal images cannot fix .* but images alone in their class do not count"):
+    with pytest.warns(UserWarning, match=r"20 normal images cannot fix .* since images alone in their class do not"):
         detector.fit(several)
     several["0"] = [np.roll(normals[0], 7 * shift, axis=1) for shift in range(19)]
     with warnings.catch_warnings():

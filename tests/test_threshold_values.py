@@ -51,6 +51,14 @@ def test_few_scores_extrapolate_on_log_odds() -> None:
     assert math.log(found.value / (1 - found.value)) == pytest.approx(expected, abs=1e-3)
 
 
+@pytest.mark.parametrize("share", [0.9, 0.96, 0.999])
+def test_nearly_all_may_be_left_out(share: float) -> None:
+    """Fewer scores than may be left out fix the threshold by their limit alone."""
+    scores = np.array([*np.linspace(0.1, 0.11, 15), *np.linspace(0.8, 0.9, 5)])
+    found = from_normal_scores(scores, 0.05, "fit_unlabelled", usual_spread=0.1, most_left_out=share)
+    assert 0.11 < found.value < 0.8
+
+
 @pytest.mark.parametrize("spread", [None, 0.3])
 def test_the_limit_of_few_scores_is_exceeded_as_often_as_it_says(spread: float | None) -> None:
     rng = np.random.default_rng(2)

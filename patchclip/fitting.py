@@ -100,12 +100,12 @@ def fit(
     class_indices = [normal.left_out.class_index for normal in normals]
     if extractor.recipe.WEIGHS_CUES:
         fitted = _weigh(fitted, maps, class_indices, extractor.backbone.model.defaults.cue_spreads)
-    scores = [_score(extractor, fitted, *pair) for pair in zip(normals, maps, strict=True)]
-    check_finite(scores, extractor)
     normal_scores = []
-    for normal, image_maps, score in zip(normals, maps, scores, strict=True):
+    for normal, image_maps in zip(normals, maps, strict=True):
+        score = _score(extractor, fitted, normal, image_maps)
         kind = _kind(normal, image_maps, repeats)
         normal_scores.append(NormalScore(normal.source.name, normal.source.class_name, score, kind))
+    check_finite([normal.score for normal in normal_scores], extractor)
     _warn_of_copies(maps, has_repeats=len(repeats) < len(sources))
     usual_spread = usual_score_spread(extractor, fitted)
     rate = config.max_false_positive_rate

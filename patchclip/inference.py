@@ -122,9 +122,8 @@ def judge(extractor: FeatureExtractor, measured: Measured, threshold: Threshold,
     background, region_level = extractor.recipe.region_levels(heatmap, threshold.value, is_anomalous=is_anomalous)
     regions: tuple[Region, ...] = ()
     if is_anomalous:
-        defects = extractor.defect_names if kinds is None else None
-        grids = [measured.dense.float().cpu().numpy()] if kinds is None else measured.kind_grids()
-        regions = named_regions(heatmap.cpu().numpy(), region_level, grids[0], defects, kinds=kinds, grids=grids)
+        grids = measured.kind_grids()
+        regions = named_regions(heatmap.cpu().numpy(), region_level, grids, kinds or extractor.defect_names)
     return Result(
         score=measured.score,
         threshold=threshold.value,

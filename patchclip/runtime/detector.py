@@ -182,8 +182,8 @@ class OnnxDetector(ThresholdState):
             raise PatchclipError(f"the exported file gives a score of {score}: export the detector again")
         regions: tuple[Region, ...] = ()
         if score > self.threshold:
-            defects, kinds = self.contents.defects, self.contents.kinds
-            regions = named_regions(heatmap, self.threshold, grids[0], defects, kinds=kinds, grids=grids)
+            names = self.contents.kinds or self.contents.defects
+            regions = named_regions(heatmap, self.threshold, grids, names)
         return Result(
             score=score,
             threshold=self.threshold,

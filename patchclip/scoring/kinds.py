@@ -1,8 +1,8 @@
 """Kinds of defects learnt from examples: the vector of a region, and the kind that it is most like.
 
-By numpy alone, since an exported file names regions without torch. Which kind is told by least squares with a ridge on
-the examples' vectors, each kind with the same weight, so that one with many examples does not drown one with few. What
-is less like the known kinds than an example that is left out is of an unknown kind.
+By numpy alone, since an exported file names regions without torch. The kind is found by ridge regression on the
+examples' vectors, each kind with the same weight, so that one with many examples does not drown one with few. A region
+that is less like the known kinds than most examples are, each left out in turn, is of an unknown kind.
 
 The constants were chosen on synthetic products and on photographs of steel (benchmarks/CHOICES.md).
 """
@@ -16,6 +16,8 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+
+from .vectors import softmax, unit
 
 #: Views of an example: as it is, and flipped (`flip`).
 VIEWS = 4
@@ -156,10 +158,10 @@ def describe_regions(heatmap: np.ndarray, shares: np.ndarray, grids: Sequence[np
         weights = shares[:, patch_rows][:, :, patch_columns] * _squared_heat(heatmap, (rows, columns))
         weights = weights.reshape(len(shares), -1)
         weights = weights / weights.sum(1, keepdims=True)  # (R + 1, rows * columns)
-        parts.append(_unit(weights.astype(np.float32) @ grid.reshape(-1, width)))
+        parts.append(unit(weights.astype(np.float32) @ grid.reshape(-1, width)))
     joined = np.concatenate(parts, 1)
     image = np.broadcast_to(_IMAGE_WEIGHT * joined[-1], joined[:-1].shape)
-    return _unit(np.concatenate([joined[:-1], image], 1)).astype(np.float32)
+    return unit(np.concatenate([joined[:-1], image], 1)).astype(np.float32)
 
 
 def vector_width(grid_widths: Iterable[int]) -> int:
@@ -193,7 +195,7 @@ def learn_kinds(kinds: Sequence[str], vectors: np.ndarray) -> DefectKinds:
         counts=tuple(counts.tolist()),
         directions=directions.astype(np.float32),
         offsets=offsets.astype(np.float32),
-        prototypes=_unit(sums).astype(np.float32),
+        prototypes=unit(sums).astype(np.float32),
         similarity_weight=similarity_weight,
         score_weight=score_weight,
         bound=bound,
@@ -249,9 +251,9 @@ def _fit_log_odds(
     """
     rows = np.arange(len(labels))
     first = views[:, 0]
-    similarities = first @ _unit(sums).T  # (N, K)
+    similarities = first @ unit(sums).T  # (N, K)
     has_others = counts[labels] > 1
-    rest = _unit(sums[labels] - views.sum(1))  # (N, D)
+    rest = unit(sums[labels] - views.sum(1))  # (N, D)
     similarities[rows, labels] = np.where(has_others, (first * rest).sum(1), -np.inf)
     if has_others.any():
         weights = (1 / counts[labels])[has_others]  # a kind counts as much as another
@@ -289,16 +291,6 @@ def choose_kind(vector: np.ndarray, kinds: DefectKinds) -> tuple[str | None, flo
     if log_odds < 0:
         return None, None
     known = 1 / (1 + math.exp(-log_odds))
-    probabilities = _softmax(kinds.scores(vector) / _SCORE_TEMPERATURE)  # (K,)
+    probabilities = softmax(kinds.scores(vector) / _SCORE_TEMPERATURE)  # (K,)
     best = int(probabilities.argmax())
     return kinds.names[best], float(known * probabilities[best])
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    odds = np.exp(logits.astype(np.float64) - logits.max())
-    return odds / odds.sum()
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return vectors / np.maximum(length, 1e-12)

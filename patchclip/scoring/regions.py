@@ -11,6 +11,7 @@ import numpy as np
 
 from ..result import BY_EXAMPLES, BY_TEXT, Region
 from .kinds import DefectKinds, choose_kind, describe_regions
+from .vectors import softmax, unit
 
 #: Regions reach at least this share of the way from the median of their heatmap to its maximum, since a defect raises
 #: all tokens of its image a little. Of synthetic images with a defect 11 % show a region elsewhere, without it 16 %;
@@ -101,33 +102,27 @@ def find_regions(heatmap: np.ndarray, threshold: float, grid_hw: tuple[int, int]
 
 
 def named_regions(
-    heatmap: np.ndarray,
-    level: float,
-    dense: np.ndarray,
-    defects: DefectNames | None,
-    *,
-    kinds: DefectKinds | None = None,
-    grids: Sequence[np.ndarray] = (),
+    heatmap: np.ndarray, level: float, grids: Sequence[np.ndarray], names: DefectNames | DefectKinds | None
 ) -> tuple[Region, ...]:
-    """The regions of a heatmap (H, W), each named by the kinds that were taught, else by the mean of its dense tokens.
+    """The regions of a heatmap (H, W), each named by the kinds that were taught, or by the mean of its dense tokens.
 
     Args:
         level: see `find_regions`.
-        dense: (gh, gw, E) float32.
-        defects: None for regions without a name.
-        kinds: that were taught; None for none.
-        grids: (rows, columns, D) float32 each, that the kinds are told by.
+        grids: the dense tokens (gh, gw, E) float32, and for taught kinds all that they are told by, (rows, columns, D)
+            float32 each.
+        names: None for regions without a name.
     """
+    dense = grids[0]
     found = find_regions(heatmap, level, (dense.shape[0], dense.shape[1]))
-    if kinds is not None and found:
-        shares = np.stack([patches for _, patches in found])  # (R, gh, gw)
-        vectors = describe_regions(heatmap, shares, grids)
-        chosen = [choose_kind(vector, kinds) for vector in vectors]
-        return _with_names([region for region, _ in found], chosen, BY_EXAMPLES)
-    if defects is None:
-        return tuple(region for region, _ in found)
-    chosen = [_name_defect(dense[patches].mean(0), defects) for _, patches in found]
-    return _with_names([region for region, _ in found], chosen, BY_TEXT)
+    regions = tuple(region for region, _ in found)
+    if names is None or not found:
+        return regions
+    if isinstance(names, DefectNames):
+        chosen = [_name_defect(dense[patches].mean(0), names) for _, patches in found]
+        return _with_names(regions, chosen, BY_TEXT)
+    shares = np.stack([patches for _, patches in found])  # (R, gh, gw)
+    chosen = [choose_kind(vector, names) for vector in describe_regions(heatmap, shares, grids)]
+    return _with_names(regions, chosen, BY_EXAMPLES)
 
 
 def _with_names(
@@ -161,11 +156,4 @@ def name_probabilities(token: np.ndarray, names: np.ndarray, temperature: float)
     Returns:
         (K,) probabilities.
     """
-    logits = _unit(names) @ _unit(token) / temperature
-    odds = np.exp(logits - logits.max())
-    return odds / odds.sum()
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return vectors / np.maximum(length, 1e-12)
+    return softmax(unit(names) @ unit(token) / temperature)

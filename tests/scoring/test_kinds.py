@@ -203,7 +203,7 @@ def test_views() -> None:
 # --- regions ----------------------------------------------------------------------------------------------------------
 
 
-def test_taught_kinds_come_before_the_text() -> None:
+def test_regions_are_named_by_taught_kinds_or_by_the_text() -> None:
     heatmap = np.zeros((4, 8), np.float32)
     heatmap[:, :2], heatmap[:, 6:] = 0.9, 0.8
     dense = np.zeros((2, 4, 2), np.float32)
@@ -212,11 +212,11 @@ def test_taught_kinds_come_before_the_text() -> None:
     zero = np.zeros((1, 4), np.float32)
     prototype = np.pad(at(10), ((0, 0), (0, 2)))  # of the region alone
     kinds = DefectKinds(("scratch",), (3,), zero, zero[:, 0], prototype, 10.0, 0.0, 5.0)
-    first, second = named_regions(heatmap, 0.5, dense, text, kinds=kinds, grids=[dense])
+    first, second = named_regions(heatmap, 0.5, [dense], kinds)
     assert (first.defect, first.defect_source) == ("scratch", "examples")
     assert first.confidence == pytest.approx(1 / (1 + math.exp(5 - 10 * cosine(10) / 1.25**0.5)), rel=1e-4)
     assert (second.defect, second.confidence, second.defect_source) == (None, None, None)
-    by_text, _ = named_regions(heatmap, 0.5, dense, text)
+    by_text, _ = named_regions(heatmap, 0.5, [dense], text)
     assert (by_text.defect, by_text.defect_source) == ("dent", "text")
 
 

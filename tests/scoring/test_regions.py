@@ -109,11 +109,11 @@ def test_a_region_is_named_by_the_mean_of_its_tokens() -> None:
     dense = np.zeros((2, 4, 2), np.float32)
     dense[:, 0], dense[:, 1] = (3, 0), (1, 4)  # their mean is (2, 2)
     axes = np.eye(2, dtype=np.float32)
-    [region] = named_regions(heatmap, 0.5, dense, DefectNames(("dent", "hole"), axes, 0.1))
+    [region] = named_regions(heatmap, 0.5, [dense], DefectNames(("dent", "hole"), axes, 0.1))
     assert (region.defect, region.confidence) == (None, None)  # a blind guess
     dense[:, 1] = (1, 0)
-    [region] = named_regions(heatmap, 0.5, dense, DefectNames(("dent", "hole"), axes, 0.1))
+    [region] = named_regions(heatmap, 0.5, [dense], DefectNames(("dent", "hole"), axes, 0.1))
     assert region.defect == "dent"
     assert region.confidence == pytest.approx(1 / (1 + math.exp(-10)))
-    [region] = named_regions(heatmap, 0.5, dense, None)
+    [region] = named_regions(heatmap, 0.5, [dense], None)
     assert (region.box_xyxy, region.defect) == ((0, 0, 4, 4), None)

@@ -67,7 +67,7 @@ def describe_environment(detector: Detector, *, measuring: Iterable[Path]) -> di
 def one_line(environment: Mapping[str, Any]) -> str:
     """What `describe_environment` returns, for the head of a table."""
     machine, model, installed = environment["machine"], environment["model"], environment["versions"]
-    generation = f" {model['generation']}" if model["generation"] else ""
+    generation = f" {model['generation']}" if model["generation"] not in (None, model["name"]) else ""
     memory = f", {machine['memory_gb']} GB" if machine["memory_gb"] else ""
     return (
         f"model {model['name']}{generation} "

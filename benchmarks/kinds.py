@@ -6,7 +6,7 @@ Each product has eight normal images and some defective images of twelve kinds, 
 threshold count, by their strongest region.
 
 python benchmarks/kinds.py
-python benchmarks/kinds.py --products 4 --each 16
+python benchmarks/kinds.py --products 4 --draws 2
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _NORMALS = 8
 _SIDE = 256
 _SEED = 71_000
 
-#: Numbers of kinds of a task, one of which is not taught in half of the trials.
+#: Numbers of kinds of a trial, which is named twice: after examples of all, and of all but one.
 _SIZES = (12, 5)
 
 _BINS = 10
@@ -90,8 +90,8 @@ def measure(
     """What is named how often, and how sure.
 
     Returns:
-        (number of kinds, number of examples) -> figures; and (M, 3) of the names shown, confidence, right (0 or 1), and
-        a weight by which all kinds of a trial count alike, those of trials with a kind that was not taught.
+        (number of kinds, number of examples) -> figures; and (M, 3), for each name that is shown where one kind was not
+        taught: its confidence, whether it is right (0 or 1), and a weight, by which the kinds of a trial count alike.
     """
     figures: dict[tuple[int, int], Figures] = {}
     shown = []
@@ -99,13 +99,14 @@ def measure(
         names = sorted(set(kinds))
         untaught = names[rng.integers(len(names))]
         drawn = {name: rng.permutation(np.flatnonzero(kinds == name))[:count] for name in names}
-        rest = np.setdiff1d(np.arange(len(kinds)), np.concatenate(list(drawn.values())))
+        everything = np.concatenate(list(drawn.values()))
+        rest = np.setdiff1d(np.arange(len(kinds)), everything)
         truth = kinds[rest]
         if len(rest) == 0:
             continue
         found = figures.setdefault((size, count), Figures())
 
-        named, _, likeliest = name_rest(kinds, views, np.concatenate(list(drawn.values())), rest)
+        named, _, likeliest = name_rest(kinds, views, everything, rest)
         found.right.append(float(np.mean(named == truth)))
         found.likeliest.append(float(np.mean(likeliest == truth)))
         found.without_name.append(float(np.mean(named == NO_NAME)))
@@ -137,9 +138,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Print both tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--products", type=int, default=8, help="synthetic products (default: %(default)s)")
-    parser.add_argument("--each", type=int, default=16, help="defects of each kind (default: %(default)s)")
+    parser.add_argument("--each", type=int, default=14, help="defects of each kind (default: %(default)s)")
     parser.add_argument("--examples", type=int, nargs="+", default=[1, 3, 5, 10], help="of a kind (default: 1 3 5 10)")
-    parser.add_argument("--draws", type=int, default=5, help="of the examples (default: %(default)s)")
+    parser.add_argument("--draws", type=int, default=4, help="of the examples (default: %(default)s)")
     options = parser.parse_args(arguments)
     detector = Detector()
     defects = []

@@ -4,8 +4,8 @@
     python benchmarks/record.py --data ../data --out runs/record
     python benchmarks/record.py --data ../data --out runs/record --peer-python ../peers/bin/python
 
-Runs that are done are kept (`--resume`), so a stopped record goes on where it was. Real sets take ten draws of their
-references (`--seeds`), for one draw of a few normal images can be far from the mean.
+A stopped record goes on where it was (`--resume` of run.py). Real sets take ten draws of their references (`--seeds`),
+for one draw of a few normal images can be far from the mean.
 """
 
 from __future__ import annotations
@@ -97,6 +97,9 @@ def planned(data: Path, *, course: Path, peer_python: str | None, seeds: int = 1
     for name, source in real_sets.items():
         draws = ("--shots", "0", "1", "4", "16", "--seeds", str(seeds), *_LIMIT, *_UNNAMED)
         runs.append(Run(name, name, (*source, *methods, *draws, *_UNTIMED), python, variables))
+    sources = [argument for source in real_sets.values() for argument in source]
+    cues = ("--methods", "random-vit", "texture", "imagenet", "bank", "--shots", "4", "--seeds", str(seeds))
+    runs.append(Run("cues", "By cue", (*sources, *cues, *_LIMIT, *_UNNAMED, *_UNTIMED)))
     synthetic = ("dense", "rank", "winclip", "bank", "texture", "imagenet", "random-vit", "dense+bank")
     runs.append(Run("synthetic", "The synthetic set", ("--methods", *synthetic, *_UNNAMED, *_UNTIMED)))
     course_arguments = ("--data", str(course), "--seeds", "3", *_UNTIMED)
@@ -132,9 +135,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="a folder with magnetic_tile and others, MVTec layout")
     parser.add_argument("--out", type=Path, required=True, help="where the runs go, each with its report.html")
-    parser.add_argument("--only", nargs="+", metavar="RUN", help="these sections alone (synthetic, elpv, course, ...)")
     parser.add_argument(
-        "--keep", action="store_true", help="take finished runs as they are, even if the code has changed since"
+        "--only",
+        nargs="*",
+        metavar="RUN",
+        help="run these sections alone (synthetic, elpv, course, ...), and take the finished runs of the others as they "
+        "are, even if the code has changed since",
     )
     parser.add_argument("--peer-python", help="of an environment with anomalib; without it anomalib is left out")
     parser.add_argument("--seeds", type=int, default=10, help="draws of each real set (default: %(default)s)")
@@ -145,15 +151,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.data, options.out = options.data.resolve(), options.out.resolve()  # the text has their names replaced
     options.out.mkdir(parents=True, exist_ok=True)
     course = make_course(options.data, options.out / "course_data")
-    sections = []
     runs = planned(options.data, course=course, peer_python=options.peer_python, seeds=options.seeds)
-    for run in [run for run in runs if options.only is None or run.name in options.only]:
-        folder = options.out / run.name
-        command = [run.python, str(BENCHMARKS / "run.py"), *run.arguments, "--out", str(folder), "--resume"]
-        if not (options.keep and (folder / "metrics.json").is_file()):
+    chosen = [run.name for run in runs] if options.only is None else options.only
+    if unknown := sorted(set(chosen) - {run.name for run in runs}):
+        parser.error(f"--only: {', '.join(unknown)}: choose from {', '.join(run.name for run in runs)}")
+    results = {run.name: options.out / run.name / "metrics.json" for run in runs}
+    if unfinished := [name for name, file in results.items() if name not in chosen and not file.is_file()]:
+        parser.error(f"--only: no finished run of {', '.join(unfinished)} in {options.out}: add it")
+    sections = []
+    for run in runs:
+        if run.name in chosen:
+            folder = str(results[run.name].parent)
+            command = [run.python, str(BENCHMARKS / "run.py"), *run.arguments, "--out", folder, "--resume"]
             print(f"\n=== {run.title}: {shlex.join(command)}", flush=True)
             subprocess.run(command, check=True, env=os.environ | run.variables)
-        sections.append(section(run, json.loads((folder / "metrics.json").read_text(encoding="utf-8"))))
+        sections.append(section(run, json.loads(results[run.name].read_text(encoding="utf-8"))))
     text = "\n\n".join([_INTRO.rstrip(), f"In all tables: {tables.LEGEND}", *sections]) + "\n"
     for path, shown in ((options.data, "path/to/sets"), (options.out, "runs/record")):
         text = text.replace(str(path), shown)

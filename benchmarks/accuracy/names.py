@@ -20,8 +20,8 @@ from patchclip.datasets import Sample
 #: Of a region without a name, in a confusion table.
 NO_NAME = ""
 
-#: Name of the row without any example.
-TEXT = 0
+#: Entry for the names by the text.
+_NO_EXAMPLES = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +37,8 @@ class _Defects:
 def measure_names(
     detector: Detector, samples: Iterable[Sample], counts: Sequence[int], *, seed: int
 ) -> list[dict[str, Any]]:
-    """One entry for the text and one for each number of examples that leaves an image of every kind to name.
+    """One entry for the text and one for each number of examples that leaves an image of every kind to name; none where
+    there are fewer than two kinds.
 
     Args:
         detector: fitted, with the data set's kinds as its names of defects.
@@ -55,15 +56,16 @@ def measure_names(
     if len(kinds) < 2:
         return []
     everything = np.arange(len(defects.kinds))
-    measured = [_entry(TEXT, defects.kinds, defects.by_text, None)]
+    measured = [_entry(_NO_EXAMPLES, defects.kinds, defects.by_text, None)]
     fewest = min(Counter(defects.kinds).values())
     for count in sorted(set(counts)):
         if count >= fewest:
             continue
         rng = np.random.default_rng([seed, count])
         drawn = [rng.permutation(np.flatnonzero(defects.kinds == kind))[:count] for kind in kinds]
-        rest = np.setdiff1d(everything, np.concatenate(drawn))
-        shown, _, likeliest = name_rest(defects.kinds, defects.views, np.concatenate(drawn), rest)
+        examples = np.concatenate(drawn)
+        rest = np.setdiff1d(everything, examples)
+        shown, _, likeliest = name_rest(defects.kinds, defects.views, examples, rest)
         entry = _entry(count, defects.kinds[rest], shown, likeliest)
         if len(kinds) > 2:
             entry |= _leave_kinds_out(defects, kinds, drawn, rest)
@@ -124,6 +126,7 @@ def _leave_kinds_out(
 
 
 def _entry(count: int, kinds: np.ndarray, shown: np.ndarray, likeliest: np.ndarray | None) -> dict[str, Any]:
+    """See `measure_names`; kinds, shown, likeliest: (N,) of the images that were named."""
     confusion: dict[str, Mapping[str, int]] = {}
     for kind in sorted(set(kinds)):
         confusion[str(kind)] = dict(Counter(map(str, shown[kinds == kind])).most_common())

@@ -12,6 +12,7 @@ from accuracy.plan import draw_references
 from patchclip import Detector
 from patchclip.datasets import read_dataset
 from record import Run, against_baselines, make_course, planned, section
+from record import main as record
 from thresholds import best_threshold, category_shares, product_images, shares_above
 from thresholds import main as measure_thresholds
 
@@ -31,15 +32,34 @@ def test_course_out_of_categories(tmp_path: Path) -> None:
     assert counts == {"train/tile": 5, "train/plate": 5, "test/normal": 6, "test/anomaly": 6}
     runs = planned(tmp_path / "data", course=course, peer_python="python")
     names = [run.name for run in runs]
-    assert names[:6] == ["plate", "tile", "elpv", "textile", "synthetic", "course"]
-    assert names[6:] == ["names", "peers_winclip"]
+    assert names[:7] == ["plate", "tile", "elpv", "textile", "cues", "synthetic", "course"]
+    assert names[7:] == ["names", "peers_winclip"]
     for run in runs[:4]:
         arguments = " ".join(run.arguments)
         assert "dense rank dense+bank anomalib-patchcore-imagenet --shots 0 1 4 16 --seeds 10 --limit 100" in arguments
         assert run.python == "python"
     alone = planned(tmp_path / "data", course=course, peer_python=None)
-    assert [run.name for run in alone] == names[:7]
+    assert [run.name for run in alone] == names[:8]
     assert not any("anomalib" in argument for run in alone for argument in run.arguments)
+
+
+@pytest.mark.parametrize(
+    ("only", "message"),
+    [
+        (["elvp"], "--only: elvp: choose from fabric, elpv, textile, cues, synthetic, course, names"),
+        (["elpv", "course"], "--only: no finished run of fabric, textile, cues, synthetic, names in "),
+    ],
+)
+def test_sections_alone(
+    only: list[str], message: str, data: Path, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture
+) -> None:
+    """The file has all sections, or it is not written."""
+    out = tmp_path_factory.mktemp("record")
+    results = out / "RESULTS.md"
+    with pytest.raises(SystemExit):
+        record(["--data", str(data.parent), "--out", str(out), "--results", str(results), "--only", *only])
+    assert message in capsys.readouterr().err
+    assert not results.exists()
 
 
 def test_against_the_baselines() -> None:

@@ -139,7 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--only",
         nargs="*",
         metavar="RUN",
-        help="run these sections alone (synthetic, elpv, course, ...), and take the finished runs of the others as they "
+        help="run these sections alone (elpv, course, ...), and take the finished runs of the others as they "
         "are, even if the code has changed since",
     )
     parser.add_argument("--peer-python", help="of an environment with anomalib; without it anomalib is left out")

@@ -188,7 +188,7 @@ class Ranking:
         """The readable images as they were given, and of each the patches that are odd: (gh, gw) bool.
 
         These are patches of the most anomalous images that are odder than the oddest patch of half of the others. With
-        the oddest patch of all the others as the limit, much of a faint defect stays (benchmarks/CHOICES.md).
+        the oddest patch of all the others as the limit, much of a faint defect stays (docs/ranking.md).
 
         Args:
             at_most_anomalous: share in [0, 1) of the images, rounded up, that are among the most anomalous.

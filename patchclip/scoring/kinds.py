@@ -153,7 +153,7 @@ def describe_regions(heatmap: np.ndarray, shares: np.ndarray, grids: Sequence[np
     parts = []
     for grid in grids:
         rows, columns, width = grid.shape
-        patch_rows = np.arange(rows) * shares.shape[1] // rows
+        patch_rows = np.arange(rows) * shares.shape[1] // rows  # the patch that a finer row begins in
         patch_columns = np.arange(columns) * shares.shape[2] // columns
         weights = shares[:, patch_rows][:, :, patch_columns] * _squared_heat(heatmap, (rows, columns))
         weights = weights.reshape(len(shares), -1)

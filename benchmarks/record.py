@@ -166,7 +166,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(f"\n=== {run.title}: {shlex.join(command)}", flush=True)
             subprocess.run(command, check=True, env=os.environ | run.variables)
         sections.append(section(run, json.loads(results[run.name].read_text(encoding="utf-8"))))
-    text = "\n\n".join([_INTRO.rstrip(), f"In all tables: {tables.LEGEND}", *sections]) + "\n"
+    text = "\n\n".join([_INTRO.rstrip(), f"In all tables: {tables.UNTIMED_LEGEND}", *sections]) + "\n"
     for path, shown in ((options.data, "path/to/sets"), (options.out, "runs/record")):
         text = text.replace(str(path), shown)
     options.results.write_text(text, encoding="utf-8")
@@ -177,13 +177,13 @@ def section(run: Run, content: Mapping[str, Any]) -> str:
     """One run as Markdown: the command, the machine, the tables, the remarks."""
     command = shlex.join(["python", "benchmarks/run.py", *run.arguments])
     blocks = [f"## {run.title}", f"```\n{command}\n```", one_line(content["environment"]) + "."]
-    means = [row for row in content["summary"] if row["category"] == "mean"]
-    each = [row for row in content["summary"] if row["category"] != "mean"]
+    averaged = {row["dataset"] for row in content["summary"] if row["category"] == "mean"}
+    folded = [row for row in content["summary"] if row["dataset"] in averaged and row["category"] != "mean"]
+    shown = [row for row in content["summary"] if row not in folded]
     summary_table = partial(tables.summary_table, timed=False)
-    if means:
-        blocks += [summary_table(means), _folded("By category", summary_table(each))]
-    else:
-        blocks.append(summary_table(each))
+    blocks.append(summary_table(shown))
+    if folded:
+        blocks.append(_folded("By category", summary_table(folded)))
     if content["data"] and content["data"][0]["layout"] == "course":
         blocks.append(against_baselines(content["summary"]))
     if names := tables.names_table(content["rows"]):

@@ -25,7 +25,7 @@ _WINSOR_DEVIATIONS = 1.5
 
 #: What that keeps of a normal distribution's variance (Huber's proposal 2). Leave-one-out scores are a little high
 #: already, since each image has one fewer to be compared with, so it is not corrected there: on synthetic products a
-#: rate of 5 % comes out as 4.1 to 6.5 %, and as 2.7 to 5.3 % where it is.
+#: rate of 5 % comes out as 2.5 to 4.4 % (docs/thresholds.md), and correcting it lowers it further.
 _VARIANCE_KEPT = {"fit": 1.0, "fit_unlabelled": 1.0, "calibrate": 0.7784655}
 
 #: The log odds of a normal image's score fall by so much for each unit of the logarithm of the number of images in the

@@ -71,14 +71,15 @@ def category_name(row: Mapping[str, Any]) -> str:
     return row["category"] if row["category"] == row["dataset"] else f"{row['dataset']}/{row['category']}"
 
 
-#: Below the summary.
-LEGEND = (
+#: What the columns of the summary mean; of those without times, and of all.
+UNTIMED_LEGEND = (
     "mean ± standard deviation over seeds (worst seed) [95 % bootstrap interval over images]; shots x seeds, each of "
     "which draws other references; images: normal + "
     "anomalous; accuracy, FPR (normal images flagged) and recall (anomalous images flagged) at the method's own "
     "threshold, which aims at an FPR of 0.05 unless the command says otherwise; AUPRO up to an FPR of 0.3; name: "
-    "rightly named among the defects that were flagged; s/image with decoding."
+    "rightly named among the defects that were flagged."
 )
+LEGEND = UNTIMED_LEGEND.removesuffix(".") + "; s/image with decoding."
 
 
 LATENCY_HEAD = (

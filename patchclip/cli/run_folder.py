@@ -77,8 +77,8 @@ class RunFolder:
     def _read_earlier(self) -> dict[str, Any] | None:
         if not is_run_folder(self.path):
             return None
-        found: dict[str, Any] = json.loads((self.path / RUN_FILE).read_text(encoding="utf-8"))
-        return found
+        file = self.path / RUN_FILE
+        return _parse_object(file.read_bytes(), str(file), "remove the file and add --overwrite")
 
     def _take_earlier_run(self, earlier: Mapping[str, Any], resume: bool, overwrite: bool) -> None:
         rows = self._read_rows()
@@ -108,8 +108,9 @@ class RunFolder:
         if not self.jsonl.exists():
             return []
         content = self.jsonl.read_bytes()
-        whole = content[: content.rfind(b"\n") + 1]
-        return [json.loads(line) for line in whole.decode("utf-8").splitlines()]
+        *whole, _ = content.split(b"\n")  # not splitlines: a string in JSON may hold other ends of lines
+        remedy = "remove that line, or name another folder"
+        return [_parse_object(line, f"line {index} of {self.jsonl}", remedy) for index, line in enumerate(whole, 1)]
 
     def _remove_earlier(self, rows: Iterable[Row]) -> None:
         """The files that an earlier run has named, and nothing else."""
@@ -152,6 +153,24 @@ class RunFolder:
         ordered = {name: self._run[name] for name in ("program", "schema", "kind", "status")} | self._run
         with atomic_write(self.path / RUN_FILE) as temporary:
             temporary.write_text(json.dumps(ordered, indent=2) + "\n", encoding="utf-8")
+
+
+def _parse_object(text: bytes, name: str, remedy: str) -> dict[str, Any]:
+    """An object that this program wrote as JSON.
+
+    Args:
+        name, remedy: for the message.
+
+    Raises:
+        click.UsageError: it is damaged.
+    """
+    try:
+        found = json.loads(text.decode("utf-8"))
+    except (RecursionError, ValueError) as error:
+        raise click.UsageError(f"--out: {name} is damaged ({error}): {remedy}") from error
+    if not isinstance(found, dict):
+        raise click.UsageError(f"--out: {name} is damaged (no JSON object): {remedy}")
+    return found
 
 
 def write_csv(path: Path, header: Iterable[str], rows: Iterable[list[str]]) -> None:

@@ -116,3 +116,31 @@ def test_a_new_folder_takes_either(command: Command, photos: Path, detector_file
     done = command("predict", "photos/a.png", "--detector", detector_file, "--out", "new/run", option)
     assert done.exit_code == 0
     assert len(rows_of("new/run")) == 1
+
+
+def test_names_with_other_ends_of_lines(command: Command, photos: Path, detector_file: Path) -> None:
+    line = ("predict", "photos", "--detector", detector_file, "--out", "run", "--resume")
+    (photos / "a.png").rename(photos / "x\u2028y\x85z.png")
+    command(*line)
+    written = Path("run/results.jsonl").read_bytes()
+    assert "x\u2028y" in written.decode()
+    done = command(*line)
+    assert "resumed: 3 rows are there already" in done.stderr
+    assert Path("run/results.jsonl").read_bytes() == written
+
+
+@pytest.mark.parametrize("damaged", [b"{torn", b"[1]", b"\xff", b"[" * 100_000], ids=["torn", "list", "bytes", "deep"])
+def test_a_damaged_line_is_named(command: Command, photos: Path, detector_file: Path, damaged: bytes) -> None:
+    line = ("predict", "photos", "--detector", detector_file, "--out", "run", "--resume")
+    command(*line)
+    table, run = Path("run/results.jsonl"), Path("run/run.json")
+    first, _, *others = table.read_bytes().splitlines(keepends=True)
+    table.write_bytes(b"".join([first, damaged + b"\n", *others]))
+    refused = command(*line)
+    assert refused.exit_code == 2
+    assert "\nerror: --out: line 2 of run/results.jsonl is damaged (" in refused.stderr
+    assert refused.stderr.endswith("): remove that line, or name another folder\n")
+    table.write_bytes(b"".join([first, *others]))
+    assert "resumed: 2 rows are there already" in command(*line).stderr
+    run.write_bytes(run.read_bytes()[:-20])
+    assert "error: --out: run/run.json is damaged (" in command(*line).stderr

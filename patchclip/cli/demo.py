@@ -39,7 +39,8 @@ def run(console: Console, args: Namespace) -> int:
     console.data(f"normal tile     score {good.score:.3f}  {'anomalous' if good.is_anomalous else 'normal'}")
     found = "anomalous" if bad.is_anomalous else "normal"
     if bad.regions:
-        found = f"{found}: {bad.defect} at {bad.regions[0].box_xyxy}"
+        region = next(region for region in bad.regions if region.defect == bad.defect)
+        found = f"{found}: {bad.defect or 'anomaly'} at {region.box_xyxy}"
     console.data(f"cracked tile    score {bad.score:.3f}  {found}")
     console.data(f"threshold       {detector.threshold:.3f}")
     console.data(f"picture         {target}")

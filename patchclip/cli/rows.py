@@ -66,7 +66,7 @@ def to_cells(row: Mapping[str, Any]) -> list[str]:
 
 
 def to_line(row: Mapping[str, Any]) -> str:
-    """For a person: verdict, score, image, and where."""
+    """For a person: verdict, score, image, and where: the region that the row's name is of, else the strongest."""
     name = row["image"]
     if row["frame"] is not None:
         name = f"{name} frame {row['frame']} ({row['time_s']:.2f} s)"
@@ -76,7 +76,7 @@ def to_line(row: Mapping[str, Any]) -> str:
     if row["regions"]:
         from ..result import describe_defect  # numpy, which help does not wait for
 
-        region = row["regions"][0]
+        region = next(region for region in row["regions"] if region["defect"] == row["defect"])
         left, top, right, bottom = region["box_xyxy"]
         name_of_defect = describe_defect(region["defect"], region["confidence"])
         where = f"  {name_of_defect} at ({left}, {top}, {right}, {bottom})"

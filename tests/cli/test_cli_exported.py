@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -79,6 +80,19 @@ def test_a_folder_of_results_that_goes_on(command: Command, files: tuple[Path, P
     again = command(*arguments, "--resume")
     assert "resumed: 2 rows are there already" in again.stderr
     assert Path("run/results.jsonl").read_text().splitlines(keepends=True) == lines
+
+
+def test_a_run_goes_on_with_the_same_file_alone(command: Command, files: tuple[Path, Path], photos: Path) -> None:
+    shutil.copy(files[1], "d.onnx")
+    line = ("predict", "photos", "--detector", "d.onnx", "--out", "run")
+    command(*line)
+    shutil.copy(files[1], "d.onnx")
+    again = command(*line, "--resume")
+    assert "resumed: 3 rows are there already" in again.stderr
+    Path("d.onnx").write_bytes(files[1].read_bytes() + b"another")
+    refused = command(*line, "--resume")
+    assert refused.exit_code == 2
+    assert "error: --resume: the run in run had detector_sha256 '" in refused.stderr
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from ..printable import printable
 from . import detectors
 from .command import Command
 from .console import Console
+from .defect_examples import list_examples
 from .detectors import check_output, new_detector, normal_images, set_threshold
 from .summary import calibrate_command, describe_threshold, export_command, needs_calibration
 
@@ -22,7 +23,7 @@ def run(console: Console, args: Namespace) -> int:
     _check(args)
     classes = _classes(console, args)
     images = None if classes else normal_images(console, args.inputs, "INPUTS")
-    examples = _defect_examples(console, args.defect_examples)
+    examples = list_examples(console, args.defect_examples) if args.defect_examples is not None else {}
     detector = new_detector(console, args)
     for example in chain.from_iterable(examples.values()):
         detector.prepare(example if isinstance(example, str) else example[0])  # one that is damaged ends no long fit
@@ -75,28 +76,6 @@ def _classes(console: Console, args: Namespace) -> dict[str, list[str]]:
             raise click.UsageError(f"--by-folder: {args.by_folder} has no folders in it, one for each class")
     option = "--class" if args.classes else "--by-folder"
     return {name: normal_images(console, paths, option) for name, paths in folders.items()}
-
-
-def _defect_examples(console: Console, folder: str | None) -> dict[str, list[str | tuple[str, list[str]]]]:
-    """Kind -> its images, each with its masks where there are some; empty without a folder."""
-    if folder is None:
-        return {}
-    from ..datasets.listing import list_images, subfolders
-
-    option = "--defect-examples"
-    if not Path(folder).is_dir():
-        raise click.UsageError(f"{option}: {folder} is no folder: name one with a folder of images for each kind")
-    examples: dict[str, list[str | tuple[str, list[str]]]] = {}
-    for kind in subfolders(Path(folder)):
-        masks = list_images(kind).masks
-        group: list[str | tuple[str, list[str]]] = []
-        for image in normal_images(console, [str(kind)], option):
-            its_masks = [str(mask) for mask in masks.get(Path(image), ())]
-            group.append((image, its_masks) if its_masks else image)
-        examples[printable(kind.name)] = group
-    if not examples:
-        raise click.UsageError(f"{option}: {folder} has no folders in it, one for each kind of defect")
-    return examples
 
 
 COMMAND = Command(

@@ -1,0 +1,46 @@
+"""`patchclip fit --defect-examples`: what is in the folder, and what is refused before the fit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from patchclip.cli.console import Console
+from patchclip.cli.defect_examples import list_examples
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def draw(paths: Sequence[str], *, is_mask: bool = False) -> None:
+    """Images, or masks, in files."""
+    rng = np.random.default_rng(0)
+    for path in paths:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.zeros((16, 16), np.uint8) if is_mask else rng.integers(0, 255, (16, 16, 3), np.uint8)
+        if is_mask:
+            pixels[:4] = 255
+        Image.fromarray(pixels).save(path)
+
+
+def test_masks_that_are_used_are_not_skipped(capsys: pytest.CaptureFixture[str]) -> None:
+    draw(["e/crack/0.png", "e/crack/1.png", "e/spot/0.png"])
+    draw(["e/crack/0_mask.png", "e/spot/masks/0.png"], is_mask=True)
+    found = list_examples(Console(), "e")
+    assert found == {
+        "crack": [("e/crack/0.png", ["e/crack/0_mask.png"]), "e/crack/1.png"],
+        "spot": [("e/spot/0.png", ["e/spot/masks/0.png"])],
+    }
+    assert capsys.readouterr().err == "examples of defects: 3 images of 2 kinds, 2 masks\n"
+    draw(["e/spot/9_mask.png"], is_mask=True)
+    draw(["e/spot/0_mask.png"], is_mask=True)
+    assert list_examples(Console(), "e")["spot"] == [("e/spot/0.png", ["e/spot/0_mask.png", "e/spot/masks/0.png"])]
+    assert capsys.readouterr().err.startswith("note: 1 entry was skipped, such as e/spot/9_mask.png: a mask")

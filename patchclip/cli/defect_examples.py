@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 from typing import TypeAlias
 
@@ -48,6 +50,17 @@ def list_examples(console: Console, folder: str) -> Examples:
     count = sum(map(len, images_of.values()))
     console.say(f"examples of defects: {count} images of {len(kinds)} kinds, {len(used)} masks")
     return {printable(kind.name): _with_masks(images, masks_of) for kind, images in images_of.items()}
+
+
+def refuse_examples_among(normals: Iterable[str], examples: Examples) -> None:
+    """Raise click.UsageError where an example of a defect is among the normal images, which would make it normal."""
+    known = {Path(normal).resolve() for normal in normals}
+    for example in chain.from_iterable(examples.values()):
+        image = example if isinstance(example, str) else example[0]
+        if Path(image).resolve() in known:
+            raise click.UsageError(
+                f"{_OPTION}: {printable(image)} is among the normal images too: give the folder of normal images alone"
+            )
 
 
 def _with_masks(images: list[Path], masks_of: dict[Path, list[Path]]) -> list[str | tuple[str, list[str]]]:

@@ -12,7 +12,7 @@ from ..printable import printable
 from . import detectors
 from .command import Command
 from .console import Console
-from .defect_examples import list_examples
+from .defect_examples import list_examples, refuse_examples_among
 from .detectors import check_output, new_detector, normal_images, set_threshold
 from .summary import calibrate_command, describe_threshold, export_command, needs_calibration
 
@@ -24,6 +24,8 @@ def run(console: Console, args: Namespace) -> int:
     classes = _classes(console, args)
     images = None if classes else normal_images(console, args.inputs, "INPUTS")
     examples = list_examples(console, args.defect_examples) if args.defect_examples is not None else {}
+    if args.unlabelled is None:
+        refuse_examples_among(chain(images or [], *classes.values()), examples)
     detector = new_detector(console, args)
     for example in chain.from_iterable(examples.values()):
         detector.prepare(example if isinstance(example, str) else example[0])  # one that is damaged ends no long fit

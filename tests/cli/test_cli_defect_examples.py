@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from patchclip import Detector
 from patchclip.cli.console import Console
 from patchclip.cli.defect_examples import list_examples
+
+from .command_line import Command
 
 
 @pytest.fixture(autouse=True)
@@ -44,3 +47,30 @@ def test_masks_that_are_used_are_not_skipped(capsys: pytest.CaptureFixture[str])
     draw(["e/spot/0_mask.png"], is_mask=True)
     assert list_examples(Console(), "e")["spot"] == [("e/spot/0.png", ["e/spot/0_mask.png", "e/spot/masks/0.png"])]
     assert capsys.readouterr().err.startswith("note: 1 entry was skipped, such as e/spot/9_mask.png: a mask")
+
+
+@pytest.mark.parametrize(
+    "normals",
+    [["data"], ["data/good", "link"], ["--class", "a=data/good", "--class", "b=link"], ["--by-folder", "data"]],
+    ids=["folder", "link", "class", "by folder"],
+)
+def test_examples_among_the_normal_images_are_refused(
+    command: Command, normals: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw(["data/good/0.png", "data/defects/spot/0.png", "data/defects/crack/1.png"])
+    Path("link").symlink_to("data/defects")
+    monkeypatch.setattr(Detector, "fit", lambda *_, **__: pytest.fail("it was fitted"))
+    done = command("fit", *normals, "--defect-examples", "data/defects")
+    assert done.exit_code == 2
+    assert done.stderr.splitlines()[-1] == (
+        "error: --defect-examples: data/defects/crack/1.png is among the normal images too: give the folder of normal "
+        "images alone"
+    )
+
+
+def test_examples_may_be_among_unlabelled_images(command: Command, photos: Path, local_model: str) -> None:
+    draw(["examples/hole/0.png"])
+    images = ("photos", "examples", "--unlabelled", "0.4")
+    done = command("fit", *images, "--model", local_model, "--threshold", "0", "--defect-examples", "examples")
+    assert done.exit_code == 0
+    assert Detector.load("detector.safetensors").kinds_ == {"hole": 1}

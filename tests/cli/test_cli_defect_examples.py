@@ -74,3 +74,64 @@ def test_examples_may_be_among_unlabelled_images(command: Command, photos: Path,
     done = command("fit", *images, "--model", local_model, "--threshold", "0", "--defect-examples", "examples")
     assert done.exit_code == 0
     assert Detector.load("detector.safetensors").kinds_ == {"hole": 1}
+
+
+# --- folders that are no kinds ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["masks", "ground_truth", "GT"])
+def test_a_folder_of_masks_beside_the_kinds(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    draw(["e/crack/0.png", "e/crack/1.png", "e/spot/0.png"])
+    draw([f"e/{name}/crack/0.png", f"e/{name}/spot/0_mask.png"], is_mask=True)
+    assert list_examples(Console(), "e") == {
+        "crack": [("e/crack/0.png", [f"e/{name}/crack/0.png"]), "e/crack/1.png"],
+        "spot": [("e/spot/0.png", [f"e/{name}/spot/0_mask.png"])],
+    }
+    assert capsys.readouterr().err == "examples of defects: 3 images of 2 kinds, 2 masks\n"
+
+
+def test_masks_of_all_kinds_in_one_folder() -> None:
+    draw(["e/crack/a.png", "e/spot/b.png"])
+    draw(["e/masks/a_mask.png", "e/masks/b.png"], is_mask=True)
+    assert list_examples(Console(), "e") == {
+        "crack": [("e/crack/a.png", ["e/masks/a_mask.png"])],
+        "spot": [("e/spot/b.png", ["e/masks/b.png"])],
+    }
+
+
+@pytest.mark.parametrize(
+    ("others", "message"),
+    [
+        (["e/masks/0.png"], "e/masks: 1 masks match several images of one name"),
+        (["e/masks/7.png"], "e/masks: 1 masks have no image, such as 7.png"),
+        (["e/masks/crack/7.png"], "e/masks/crack: 1 masks have no image"),
+        (["e/masks/crack/0.png", "e/masks/0.png"], "e/masks/0.png is in no folder"),
+        (
+            ["e/test/good/0.png"],
+            "e is a whole data set: give the kinds of defects of its test/ alone, without normal images",
+        ),
+        (
+            ["e/test/crack/0.png", "e/ground_truth/crack/0.png"],
+            "e is a whole data set: give the kinds of defects of its test/ alone",
+        ),
+        (["e/good/0.png"], "e/good has normal images by its name: give a folder with the kinds of defects alone"),
+        (["e/OK/0.png"], "e/OK has normal images by its name"),
+        (["e/empty/notes.txt"], "no image in e/empty"),
+    ],
+)
+def test_what_is_no_folder_of_kinds_is_refused_before_the_fit(
+    command: Command, good: Path, others: list[str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw(["e/crack/0.png", "e/spot/0.png"])
+    draw([name for name in others if name.endswith(".png")], is_mask=True)
+    if "e/empty/notes.txt" in others:
+        Path("e/empty").mkdir()
+    monkeypatch.setattr(Detector, "fit", lambda *_, **__: pytest.fail("it was fitted"))
+    done = command("fit", "good", "--defect-examples", "e")
+    assert done.exit_code == 2
+    assert done.stderr.splitlines()[-1].startswith(f"error: --defect-examples: {message}")
+
+
+def test_kinds_may_be_numbers() -> None:
+    draw(["e/0/a.png", "e/1/a.png"])
+    assert list_examples(Console(), "e") == {"0": ["e/0/a.png"], "1": ["e/1/a.png"]}

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..printable import allow_any_name_on_consoles, printable
+from .remedies import in_options
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -102,7 +103,7 @@ class Console:
         kind = (filename, lineno)
         self._notes[kind] += 1
         if self.verbose or self._notes[kind] <= _MOST_NOTES:
-            self.note(str(message))
+            self.note(in_options(str(message)))
 
 
 def _write(text: str, style: dict[str, Any], *, to_stderr: bool) -> None:

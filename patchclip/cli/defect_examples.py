@@ -36,7 +36,7 @@ def list_examples(console: Console, folder: str) -> Examples:
     kinds = [child for child in subfolders(root) if child not in mask_folders]
     if not kinds:
         raise click.UsageError(f"{_OPTION}: {folder} has no folders in it, one for each kind of defect")
-    skipped: list[str] = []
+    skipped = _outside_kinds(root)
     problems: list[str] = []
     images_of: dict[Path, list[Path]] = {}
     masks_of: dict[Path, list[Path]] = {}
@@ -85,6 +85,17 @@ def _refuse_data_set(root: Path) -> None:
                 f"{_OPTION}: {printable(str(child))} has normal images by its name: give a folder with the kinds of "
                 "defects alone"
             )
+
+
+def _outside_kinds(root: Path) -> list[str]:
+    """What is in the folder and belongs to no kind, each with the reason."""
+    from ..datasets.listing import direct_images, is_system_folder
+
+    skipped = [f"{image}: in no folder of a kind" for image in direct_images(root)]
+    for child in sorted(root.iterdir()):
+        if child.is_dir() and is_system_folder(child.name):
+            skipped.append(f"{child}: hidden, or of the system")
+    return skipped
 
 
 def _match_masks(mask_folder: Path, images_of: Mapping[Path, list[Path]]) -> dict[Path, tuple[Path, ...]]:

@@ -16,20 +16,9 @@ import click
 
 from ..errors import PatchclipError
 from .console import Console
-from .sizes import DEFAULT_MODEL
+from .remedies import in_options
 
 DONE, ANOMALIES, UNUSABLE, SOME_FAILED, INTERRUPTED, READER_GONE = 0, 1, 2, 3, 130, 141
-
-#: Remedies of the library are Python; here they are options.
-_REMEDIES = (
-    ("pass allow_download=True to Detector.load if you trust the file", "add --allow-download if you trust the file"),
-    ("pretrained= with", "--pretrained with"),
-    ('pass pretrained="path/to/checkpoint.safetensors"', "give --pretrained path/to/checkpoint.safetensors"),
-    (f'Detector("{DEFAULT_MODEL}")', f"--model {DEFAULT_MODEL}"),
-    ("open_clip.list_models() lists the names", "patchclip models lists names"),
-    ("Detector(max_pixels=...)", "--max-pixels"),
-    ("pass max_pixels=", "give --max-pixels "),
-)
 
 
 def run_reported(run: Callable[[Console, Namespace], int], console: Console, args: Namespace) -> int:
@@ -57,9 +46,7 @@ def describe_error(error: Exception) -> str:
     if isinstance(error, OSError) and not isinstance(error, PatchclipError) and error.strerror:
         named = f"{error.filename}: " if error.filename else ""
         return f"{named}{error.strerror}"
-    text = " ".join(str(error).split())
-    for python, option in _REMEDIES:
-        text = text.replace(python, option)
+    text = in_options(" ".join(str(error).split()))
     if isinstance(error, (PatchclipError, ValueError, OSError)):
         return text
     return f"unexpected {type(error).__name__}: {text} (--debug shows where)"

@@ -76,6 +76,25 @@ def test_examples_may_be_among_unlabelled_images(command: Command, photos: Path,
     assert Detector.load("detector.safetensors").kinds_ == {"hole": 1}
 
 
+def test_remedies_are_those_of_the_command(command: Command, good: Path, local_model: str) -> None:
+    draw(["e/hole/0.png", "e/hole/1.png"])
+    arguments = ("fit", "good", "--model", local_model, "--threshold", "1", "--defect-examples", "e")
+    remedy = "mark the defect, by a mask beside the image, NAME_mask.png, or lower the threshold"
+    failed = command(*arguments)
+    assert failed.exit_code == 2
+    assert failed.stderr.endswith(f": {remedy}\n")
+    draw(["e/hole/0_mask.png"], is_mask=True)
+    done = command(*arguments)
+    assert done.exit_code == 0
+    [note] = [line for line in done.stderr.splitlines() if line.startswith("note: teach: 1 of 2 examples")]
+    assert note.endswith(f"e/hole/1.png (hole); {remedy}")
+    Image.new("L", (16, 16)).save("e/hole/0_mask.png")
+    failed = command(*arguments)
+    assert failed.exit_code == 2
+    assert "the mask of e/hole/0.png (hole)" in failed.stderr
+    assert "box" not in failed.stderr
+
+
 # --- folders that are no kinds ----------------------------------------------------------------------------------------
 
 
@@ -135,3 +154,13 @@ def test_what_is_no_folder_of_kinds_is_refused_before_the_fit(
 def test_kinds_may_be_numbers() -> None:
     draw(["e/0/a.png", "e/1/a.png"])
     assert list_examples(Console(), "e") == {"0": ["e/0/a.png"], "1": ["e/1/a.png"]}
+
+
+@pytest.mark.parametrize(
+    ("other", "reason"),
+    [("e/loose.png", "e/loose.png: in no folder of a kind"), ("e/@spot/0.png", "e/@spot: hidden, or of the system")],
+)
+def test_what_is_no_example_is_named(capsys: pytest.CaptureFixture[str], other: str, reason: str) -> None:
+    draw(["e/crack/0.png", other])
+    assert list_examples(Console(), "e") == {"crack": ["e/crack/0.png"]}
+    assert f"note: 1 entry was skipped, such as {reason}" in capsys.readouterr().err

@@ -195,8 +195,8 @@ def describe_views(detector: Detector, image: Path | np.ndarray, *, threshold: f
     flipped views; None without a region above the threshold."""
     if detector._fitted is None:
         raise ValueError("expected a fitted detector")
-    example = Example("", "image", image, None)
-    return describe_example(detector._extractor, detector._fitted, Threshold(threshold, "user"), example)
+    example, prepared = Example("", "image", image, None), detector.prepare(image)
+    return describe_example(detector._extractor, detector._fitted, Threshold(threshold, "user"), example, prepared)
 
 
 def describe_defect(detector: Detector, path: Path) -> tuple[np.ndarray, str | None] | None:

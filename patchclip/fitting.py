@@ -21,6 +21,7 @@ from .images.load import ImageLike, fingerprint, list_images, load_image
 from .images.names import image_name
 from .inference import check_finite, combine, cue_maps
 from .normal_scores import COPY, IMAGE, VARIATION, NormalScore
+from .printable import is_name
 from .progress import progress_bar
 from .recipes.features import Features
 from .scoring.bank import thin_out
@@ -132,6 +133,8 @@ def group_by_class(images: NormalImages, *, max_pixels: int | None = None) -> di
     for name in images:
         if not isinstance(name, (str, int, np.integer)):
             raise ValueError(f"expected names of classes to be strings, got {name!r}")
+        if not is_name(str(name)):
+            raise ValueError(f"expected names of classes to be printable, on one line and not empty, got {name!r}")
     if len({str(name) for name in images}) < len(images):
         raise ValueError(f"expected classes of different names, got {list(images)}: a number and its digits are one")
     return {str(name): _as_list(group, f" for class {name!r}", max_pixels) for name, group in images.items()}

@@ -37,6 +37,7 @@ from .encoders.loading import LOCAL_FOLDER
 from .errors import FileFormatError, PatchclipError, WeightsUnavailableError
 from .features import FeatureExtractor
 from .inference import kind_bank_names
+from .printable import is_name
 from .recipes import RECIPES
 from .recipes.features import Features
 from .scoring.cues import fingerprints
@@ -238,7 +239,7 @@ def _are_classes(classes: Any) -> bool:
     """One group without a name, or different names."""
     if classes == [None]:
         return True
-    are_names = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
+    are_names = isinstance(classes, list) and all(map(is_name, classes))
     return are_names and 0 < len(set(classes)) == len(classes)
 
 

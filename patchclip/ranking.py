@@ -13,6 +13,7 @@ import math
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 
 import numpy as np
 import torch
@@ -128,8 +129,8 @@ def fit_unlabelled(
     Raises:
         ImageError, ValueError: see there.
     """
-    if not 0 <= at_most_anomalous < 1:
-        raise ValueError(f"expected a share in [0, 1) as at_most_anomalous, got {at_most_anomalous}")
+    if not isinstance(at_most_anomalous, Real) or not 0 <= at_most_anomalous < 1:
+        raise ValueError(f"expected a share in [0, 1) as at_most_anomalous, got {at_most_anomalous!r}")
     ranking = rank(extractor, images, progress=progress)
     if ranking.errors:
         index, error = next(iter(ranking.errors.items()))

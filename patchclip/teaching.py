@@ -1,7 +1,7 @@
 """Images of known defects -> what `Detector.teach` keeps: vectors of the defect in each.
 
 An example is an image, whose strongest region is taken to be the defect; or (image, mask), with a mask of the upright
-image's size, which is an array (H, W), (H, W, 3) or (H, W, 4), a PIL image, or the path of a file or of several; or
+image's size: an array (H, W), or uint8 (H, W, 3) or (H, W, 4), a PIL image, or the path of a file or of several; or
 (image, box), with left, top, right and bottom in pixels. An image without a region above the threshold is named in a
 warning and left out. Copies of an example count once, flipped ones too where the defect is marked. Kinds are shared by
 all classes. Every example is seen flipped too, which is as good as some more of them.
@@ -12,6 +12,7 @@ refit forgets no kinds, but one on another product changes which places count. F
 
 from __future__ import annotations
 
+import copy
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -28,10 +29,11 @@ from .datasets.mask_pixels import LEFT_OUT, to_mask
 from .datasets.masks import read_mask
 from .datasets.types import Sample
 from .features import FeatureExtractor
-from .images.load import ImageLike, describe, list_images
+from .images.load import ImageLike, describe, fingerprint, require_several, snapshot
 from .images.names import image_name
+from .images.plan import Prepared
 from .inference import measure
-from .printable import printable
+from .printable import is_name
 from .progress import progress_bar
 from .scoring.kinds import VIEWS, Examples, describe_regions, flip
 from .scoring.memory import Fitted
@@ -87,37 +89,50 @@ def teach(
         raise ValueError("teach needs a fitted detector, which finds the defect in an example: call fit first")
     kinds = [] if earlier is None else list(earlier.kinds)
     vectors = [] if earlier is None else list(earlier.vectors)
-    found_kinds, not_found = set(), []
+    found_kinds, not_found, fitted_as_normal = set(), [], []
     listed = _list_examples(examples, max_pixels=extractor.config.max_pixels)
     with progress_bar("teach", total=len(listed), show=progress) as bar:
         for example in listed:
-            views = describe_defect(extractor, fitted, threshold, example)
+            prepared = extractor.prepare(example.image)
+            views = describe_defect(extractor, fitted, threshold, example, prepared)
             bar.update()
+            shown = f"{example.name} ({example.kind})"
+            if fingerprint(prepared.image) in fitted.fingerprints:
+                fitted_as_normal.append(shown)
             if views is None:
-                not_found.append(f"{example.name} ({example.kind})")
+                not_found.append(shown)
                 continue
             found_kinds.add(example.kind)
             same = {kind for kind, known in zip(kinds, vectors, strict=True) if _is_same_region(views, known)}
             for kind in sorted(same - {example.kind}):
                 warnings.warn(
-                    f"teach: {example.name} ({example.kind}) shows the same as an example of {kind!r}: leave out one",
-                    stacklevel=3,
+                    f"teach: {shown} shows the same as an example of {kind!r}: leave out one of them", stacklevel=3
                 )
             if example.kind not in same:
                 kinds.append(example.kind)
                 vectors.append(views)
+    if fitted_as_normal:
+        warnings.warn(
+            f"teach: {len(fitted_as_normal)} of {len(listed)} examples are among the images of fit, by which such "
+            f"defects count as normal: {_list_some(fitted_as_normal)}; fit without them",
+            stacklevel=3,
+        )
     remedy = "mark the defect, as (image, mask) or (image, box), or lower the threshold"
     for kind in dict.fromkeys(example.kind for example in listed):
         if kind not in found_kinds:
             raise ValueError(f"no example of {kind!r} has a region above the threshold {threshold.value:.4f}: {remedy}")
     if not_found:
-        more = f" and {len(not_found) - _MOST_NAMED} others" if len(not_found) > _MOST_NAMED else ""
         warnings.warn(
             f"teach: {len(not_found)} of {len(listed)} examples are left out, for no region in them is above the "
-            f"threshold {threshold.value:.4f}: {', '.join(not_found[:_MOST_NAMED])}{more}; {remedy}",
+            f"threshold {threshold.value:.4f}: {_list_some(not_found)}; {remedy}",
             stacklevel=3,
         )
     return Examples(tuple(kinds), np.stack(vectors)) if kinds else None
+
+
+def _list_some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MOST_NAMED} others" if len(names) > _MOST_NAMED else ""
+    return f"{', '.join(names[:_MOST_NAMED])}{more}"
 
 
 def _list_examples(examples: DefectExamples, *, max_pixels: int | None) -> list[Example]:
@@ -133,14 +148,17 @@ def _list_examples(examples: DefectExamples, *, max_pixels: int | None) -> list[
         )
     listed = []
     for kind, group in examples.items():
-        if not isinstance(kind, str) or not kind.strip() or kind != printable(kind):
+        if not is_name(kind):
             raise ValueError(f"expected names of kinds to be printable strings on one line, not empty, got {kind!r}")
-        if isinstance(group, tuple) and len(group) == 2:
+        if isinstance(group, tuple) and len(group) == 2 and not isinstance(group[0], (tuple, list)):
             raise ValueError(
                 f"expected a list of images for kind {kind!r}, got a tuple of two: write [(image, mask)] for one image "
                 "with its mask, or [image, image] for two"
             )
-        items = list_images(group, f" for kind {kind!r}", max_pixels=max_pixels)
+        require_several(group, f" for kind {kind!r}")
+        items: Sequence[Any] = group
+        if not isinstance(group, Sequence):
+            items = [_keep(item, max_pixels) for item in group]
         if not items:
             raise ValueError(f"expected at least one image for kind {kind!r}, got none")
         for index, item in enumerate(items):
@@ -156,15 +174,25 @@ def _list_examples(examples: DefectExamples, *, max_pixels: int | None) -> list[
     return listed
 
 
+def _keep(item: Any, max_pixels: int | None) -> Any:
+    """An item of an iterator, which may overwrite it with its next one."""
+    if isinstance(item, (tuple, list)):
+        image, *marked = item
+        return (snapshot(image, max_pixels=max_pixels), *copy.deepcopy(marked))
+    return snapshot(item, max_pixels=max_pixels)
+
+
 def describe_defect(
-    extractor: FeatureExtractor, fitted: Fitted, threshold: Threshold, example: Example
+    extractor: FeatureExtractor, fitted: Fitted, threshold: Threshold, example: Example, prepared: Prepared
 ) -> np.ndarray | None:
     """(VIEWS, D) of the marked defect, else of the strongest region; None where no region is above the threshold.
 
+    Args:
+        prepared: the example's image.
+
     Raises:
-        ImageError: the image cannot be used. ValueError: nor can its mask or box.
+        ValueError: its mask or box cannot be used.
     """
-    prepared = extractor.prepare(example.image)
     [measured] = measure(extractor, fitted, [prepared])
     rows, columns = measured.dense.shape[:2]
     if example.marked is not None:
@@ -223,6 +251,10 @@ def _read_marked(example: Example, image_hw: tuple[int, int]) -> np.ndarray:
         return _fill_box(values, image_hw, whose)
     if values.dtype == np.uint8 and values.shape[2:] in ((3,), (4,)):
         values = mask_values(Image.fromarray(values))
+    elif values.shape[2:] == (1,):
+        values = values[..., 0]
+    if values.dtype.kind not in "biuf":
+        raise ValueError(f"{wanted}, got values of {values.dtype}")
     if values.shape != image_hw:
         raise ValueError(f"{wanted}, got the shape {values.shape}")
     mask, problem = to_mask(values, is_lossy=False)
@@ -260,7 +292,7 @@ def _mask_files(marked: Any) -> tuple[Path, ...]:
 
 def _fill_box(box_xyxy: np.ndarray, image_hw: tuple[int, int], whose: str) -> np.ndarray:
     height, width = image_hw
-    is_number = np.issubdtype(box_xyxy.dtype, np.number)
+    is_number = box_xyxy.dtype.kind in "iuf"
     left, top, right, bottom = box_xyxy.tolist()
     if not is_number or not (0 <= left < right <= width and 0 <= top < bottom <= height):
         raise ValueError(

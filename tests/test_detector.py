@@ -90,8 +90,9 @@ def test_one_image_is_no_list_of_images(detector: Detector, normals: list[np.nda
     for call in (detector.calibrate, detector.predict_batch):
         with pytest.raises(ValueError, match="got <dict>"):
             call({"a": normals})
-    with pytest.raises(ValueError, match="names of classes"):
-        detector.fit({None: normals})
+    for name in (None, "two\nlines", " "):
+        with pytest.raises(ValueError, match="names of classes"):
+            detector.fit({name: normals})
     with pytest.raises(ValueError, match="false-positive rate"):
         detector.calibrate(iter(()), max_false_positive_rate=5)
     assert len(list(detector.predict_batch(np.stack(normals[:2])))) == 2

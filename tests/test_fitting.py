@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -275,3 +276,13 @@ def test_what_is_left_out_holds_no_copies(
     for features, _ in found:
         for tensor in (features.dense, *features.vectors.values()):
             assert tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
+
+
+def test_examples_of_defects_among_the_normal_images_are_named(
+    tiny: Detector, normals: list[np.ndarray], defective: tuple[np.ndarray, np.ndarray]
+) -> None:
+    image, mask = defective
+    detector = fit_quietly(copy.copy(tiny), [*normals[:3], image])
+    message = r"1 of 2 examples are among the images of fit.* image 0 \(hole\); fit without"
+    with pytest.warns(UserWarning, match=message):
+        detector.teach({"hole": [(image, mask), (image[::-1], mask[::-1])]})

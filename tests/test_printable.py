@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from patchclip.printable import csv_cell, csv_encoding, printable
+from patchclip.printable import csv_cell, csv_encoding, is_name, printable
 
 
 @pytest.mark.parametrize(
@@ -19,6 +19,9 @@ from patchclip.printable import csv_cell, csv_encoding, printable
         (os.fsdecode(b"pr\xfcfung.png"), r"pr\xfcfung.png"),
         ("\ud83d.png", r"\ud83d.png"),  # half of a pair, as JSON may hold it
         ("two\nlines\x1b[2J.png", r"two\nlines\x1b[2J.png"),
+        ("two\u2028lines\u2029.png", r"two\u2028lines\u2029.png"),
+        ("\u202egnp.exe", r"\u202egnp.exe"),  # would be seen as exe.png
+        ("तस\u200dवीर 👩\u200d🔬.png", "तस\u200dवीर 👩\u200d🔬.png"),  # joined letters
         ("", ""),
     ],
 )
@@ -46,6 +49,13 @@ def test_printable(text: str, shown: str) -> None:
 )
 def test_cells_are_never_formulas(value: object, cell: str) -> None:
     assert csv_cell(value) == cell
+
+
+def test_names_are_printable_and_not_empty() -> None:
+    for name in ("crack", "Riss in 缺陷", "=1+1", " two words"):
+        assert is_name(name)
+    for name in ("", "  ", "two\nlines", "two\u2028lines", "\x1b[2K", "\ud800", 3, None, ["crack"]):
+        assert not is_name(name)
 
 
 def test_a_byte_order_mark_where_a_letter_needs_it() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import json
 from pathlib import Path
@@ -156,16 +157,28 @@ def test_the_entry_of_an_exported_file(exported: OnnxDetector) -> None:
     assert kinds["banks"] == ["tokens", "imagenet"]
 
 
+#: Two vectors of 1376 values.
+LARGE = base64.b64encode(np.full(2 * 1376, 1e38, "<f4").tobytes()).decode()
+
+
 @pytest.mark.parametrize(
     "changes",
     [
         {"names": ["hole"]},
+        {"names": ["hole", "hole"]},
+        {"names": ["hole", "two\nlines"]},
+        {"names": [["hole"], ["scratch"]]},
         {"counts": [3]},
+        {"counts": [3, 0]},
+        {"counts": [3, "3"]},
         {"banks": ["tokens"]},
         {"banks": ["absent"]},
         {"similarity_weight": 0},
         {"score_weight": None},
         {"bound": float("nan")},
+        {"bound": "5"},
+        {"directions": LARGE},
+        {"prototypes": LARGE},
         {"prototypes": "AAAA"},
         {"offsets": "AAAAAAAAAAAAAAAAAAAAAA=="},
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +189,19 @@ def test_examples_without_a_region_are_named(fitted_tiny: Detector, examples: Ex
     assert detector.kinds_ == {"hole": 2}
 
 
+def test_an_iterator_may_use_one_array_again(low: Detector, examples: Examples) -> None:
+    def overwritten() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        frame, mask = (np.empty_like(array) for array in examples["hole"][0])
+        for pair in examples["hole"][:3]:
+            frame[:], mask[:] = pair
+            yield frame, mask
+
+    expected = copy.copy(low).teach({"hole": examples["hole"][:3]})
+    found, probe = copy.copy(low).teach({"hole": overwritten()}), examples["hole"][3][0]
+    assert found.kinds_ == {"hole": 3}
+    assert found.predict(probe).regions == expected.predict(probe).regions
+
+
 def test_only_after_a_fit(tiny: Detector, examples: Examples) -> None:
     with pytest.raises(ValueError, match=r"teach needs a fitted detector.*call fit first"):
         copy.copy(tiny).teach({"hole": images_of(examples["hole"])})
@@ -228,6 +242,7 @@ def test_what_is_no_examples(given: Any, message: str, low: Detector) -> None:
         ),
         ((1, 2, [3, 4]), r"96 x 128 pixels as its upright image, or a box .* got \(1, 2, \[3, 4\]\)"),
         ("absent.png", r"the mask of image 0 \(hole\) cannot be used: mask unreadable: absent\.png"),
+        (np.full((96, 128), None), "96 x 128 pixels .* got values of object"),
         (np.full((96, 128), np.nan), "cannot be used: mask with NaN or infinite values; mark the defect"),
         (np.arange(96 * 128).reshape(96, 128) > 500, "cannot be used: mask marks 96% of the image, perhaps inverted"),
     ],

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
+from ..printable import is_name
+
 NORMAL_STATES = (
     "{}",
     "flawless {}",
@@ -88,12 +90,13 @@ def defect_wordings(defects: Sequence[str] | Mapping[str, Sequence[str]]) -> dic
     stands for itself with its article.
 
     Raises:
-        ValueError: a name or a wording that is empty or no string, or a string where a sequence of names belongs.
+        ValueError: a name or a wording that is empty or no string, a name that cannot be printed on one line, or a
+            string where a sequence of names belongs.
     """
     if isinstance(defects, str):
         raise ValueError(f"defects must be a sequence of names, got the string {defects!r}: write ({defects!r},)")
-    if not all(isinstance(name, str) and name.strip() for name in defects):
-        raise ValueError(f"expected the names of defects to be words, got {list(defects)!r}")
+    if not all(map(is_name, defects)):
+        raise ValueError(f"expected the names of defects to be words on one line, got {list(defects)!r}")
     if not isinstance(defects, Mapping):
         return {name: DEFAULT_DEFECTS.get(name, (_with_article(name),)) for name in defects}
     table = {}

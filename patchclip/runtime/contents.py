@@ -42,6 +42,7 @@ import numpy as np
 from .._version import __version__
 from ..errors import FileFormatError
 from ..images.plan import plan_size
+from ..printable import is_name
 from ..scoring.kinds import DefectKinds
 from ..scoring.regions import DefectNames
 from ..threshold import Threshold
@@ -56,6 +57,10 @@ INPUT = "image"
 
 #: Outputs of every file, and of one that was fitted with classes.
 HEATMAP, SCORE, CLASS_INDEX, FINE_MAP, DENSE = "heatmap", "score", "class_index", "fine_map", "dense"
+
+#: Of saved prototypes, which have unit length; and of what scores of kinds are made of, so that they are finite.
+_LENGTH_TOLERANCE = 1e-3
+_MOST_OF_SCORES = 1e6
 
 _LAYOUT = "(B, 3, h, w) float32 RGB in [0, 1]"
 _INTERPOLATIONS = ("bicubic", "bilinear")
@@ -147,7 +152,7 @@ class Contents:
                 entries["normal_scores"],
             ),
             max_false_positive_rate=float(entries["max_false_positive_rate"]),
-            classes=tuple(entries["classes"]),
+            classes=_classes(entries["classes"]),
             class_levels=tuple(entries["class_levels"]),
             cue_weights=dict(entries["cue_weights"]),
             object_name=entries["object_name"],
@@ -228,7 +233,7 @@ def _defects_from_dict(entry: Mapping[str, Any]) -> DefectNames:
     names = tuple(entry["names"])
     embeddings = _from_base64(entry["embeddings"], len(names))
     temperature = float(entry["temperature"])
-    if not names or not 0 < temperature < math.inf:
+    if not _are_names(names) or not 0 < temperature < math.inf:
         raise ValueError(f"names of defects {names} at a temperature of {temperature}")
     return DefectNames(names, embeddings, temperature)
 
@@ -257,11 +262,28 @@ def _kinds_from_dict(entry: Mapping[str, Any] | None) -> tuple[DefectKinds | Non
     )
     if directions.shape != prototypes.shape or offsets.shape != (len(names), 1):
         raise ValueError(f"kinds of the shapes {directions.shape}, {offsets.shape} and {prototypes.shape}")
-    weights = (float(entry["similarity_weight"]), float(entry["score_weight"]), float(entry["bound"]))
-    if not names or len(counts) != len(names) or not all(map(math.isfinite, weights)) or weights[0] <= 0:
+    if max(abs(directions).max(), abs(offsets).max()) > _MOST_OF_SCORES:
+        raise ValueError("scores of kinds that may be infinite")
+    if (abs(np.linalg.norm(prototypes.astype(np.float64), axis=1) - 1) > _LENGTH_TOLERANCE).any():
+        raise ValueError("prototypes of another length than 1")
+    weights = tuple(entry[name] for name in ("similarity_weight", "score_weight", "bound"))
+    are_numbers = all(type(weight) in (int, float) and math.isfinite(weight) for weight in weights)
+    are_counts = len(counts) == len(names) and all(type(count) is int and count > 0 for count in counts)
+    if not _are_names(names) or not are_counts or not are_numbers or weights[0] <= 0:
         raise ValueError(f"kinds {names} of {counts} examples with the weights {weights}")
-    kinds = DefectKinds(names, counts, directions, offsets[:, 0], prototypes, *weights)
+    kinds = DefectKinds(names, counts, directions, offsets[:, 0], prototypes, *map(float, weights))
     return kinds, tuple(entry["banks"])
+
+
+def _are_names(names: tuple[Any, ...]) -> bool:
+    return len(names) > 0 and all(map(is_name, names)) and len(set(names)) == len(names)
+
+
+def _classes(names: Any) -> tuple[str, ...]:
+    """None for a detector that was fitted without classes."""
+    if names and not _are_names(tuple(names)):
+        raise ValueError(f"classes {names}")
+    return tuple(names)
 
 
 def _to_base64(vectors: np.ndarray) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from ..printable import is_name
 from .vectors import softmax, unit
 
 #: Views of an example: as it is, and flipped (`flip`).
@@ -117,7 +118,7 @@ class Examples:
         Raises:
             ValueError: other values.
         """
-        if not isinstance(kinds, list) or not kinds or not all(isinstance(kind, str) and kind for kind in kinds):
+        if not isinstance(kinds, list) or not kinds or not all(map(is_name, kinds)):
             raise ValueError(f"kinds of examples {kinds}")
         if vectors.dtype != np.float32 or vectors.ndim != 3 or vectors.shape[:2] != (len(kinds), VIEWS):
             raise ValueError(f"examples of {vectors.dtype} and the shape {vectors.shape}")

@@ -227,6 +227,7 @@ def test_regions_are_named_by_taught_kinds_or_by_the_text() -> None:
         ([], viewed()),
         (["a", 2], viewed(0, 10)),
         (["a", ""], viewed(0, 10)),
+        (["a", "two\nlines"], viewed(0, 10)),
         ("ab", viewed(0, 10)),
         (["a", "b"], 2 * viewed(0, 10)),
         (["a", "b"], np.nan * viewed(0, 10)),

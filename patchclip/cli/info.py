@@ -6,7 +6,7 @@ import json
 from argparse import Namespace
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +14,11 @@ from .command import Command
 from .console import Console
 from .detectors import check_exists
 from .rows import to_json
+
+if TYPE_CHECKING:
+    from ..persistence import SavedDetector
+    from ..scoring.kinds import Examples
+    from ..threshold import Threshold
 
 
 def run(console: Console, args: Namespace) -> int:
@@ -39,6 +44,7 @@ def _detector_facts(path: str) -> dict[str, Any]:
     with damage_reported(path):
         options = saved.content["options"]
         threshold = saved.threshold()
+        examples = _check(saved)
         classes = saved.content["classes"]
         vectors: Counter[str] = Counter()
         for name, tensor in saved.tensors.items():
@@ -51,7 +57,7 @@ def _detector_facts(path: str) -> dict[str, Any]:
             "recipe": options["recipe"],
             "object": options["object_name"],
             "defects": list(options["defects"]),
-            "taught_kinds": dict(Counter(saved.content.get("example_kinds", ()))),
+            "taught_kinds": dict(Counter(examples.kinds if examples else ())),
             "image_size": options["image_size"],
             "classes": [name for name in classes or [] if name is not None],
             "images": len(saved.content.get("fingerprints", ())),
@@ -62,35 +68,64 @@ def _detector_facts(path: str) -> dict[str, Any]:
             "threshold_source": threshold.source,
             "threshold_guaranteed": threshold.guaranteed,
             "max_false_positive_rate": options["max_false_positive_rate"],
-            "normal_images": len({(score.class_name, score.name) for score in threshold.normal_scores}),
+            "normal_images": _count_images(threshold),
             "not_counted": [score.name for score in threshold.normal_scores if score.kind == "unlike"],
         }
 
 
+def _check(saved: SavedDetector) -> Examples | None:
+    """What `Detector.load` checks, as far as that needs no network; the examples of kinds that were taught.
+
+    Raises:
+        ValueError and its like: damaged contents.
+    """
+    import torch
+
+    from ..config import Config
+    from ..inference import kind_bank_names
+    from ..scoring.kinds import vector_width
+
+    options = saved.content["options"] | {"neighbours": "exact"}  # the banks are asked for nothing
+    fitted = saved.fitted(Config(**options), torch.device("cpu"))
+    examples = saved.examples()
+    if examples is None:
+        return None
+    if fitted is None:
+        raise ValueError("kinds of defects without what was fitted")
+    banks = fitted.memory.banks[0]
+    of_banks = vector_width(banks[name].vectors.shape[1] for name in kind_bank_names(banks))
+    width = examples.vectors.shape[-1]
+    if width % vector_width([1]) or width <= of_banks:  # the rest is of dense tokens, whose width the network knows
+        raise ValueError(f"examples have {width} values where the banks alone take {of_banks}")
+    return examples
+
+
 def _exported_facts(path: str) -> dict[str, Any]:
-    from ..errors import FileFormatError, MissingDependencyError
+    from ..errors import MissingDependencyError
 
     try:
         import onnx
     except ImportError as error:
         message = f'info of an ONNX file needs onnx: pip install "patchclip[onnx]" ({error})'
         raise MissingDependencyError(message) from error
-    try:
-        model = onnx.load(path, load_external_data=False)
-    except Exception as error:  # protobuf has its own kinds
-        raise FileFormatError(f"{path} cannot be read as ONNX ({error}): export it again") from error
-    entries = {entry.key: entry.value for entry in model.metadata_props}
-    if "patchclip" not in entries:
-        raise FileFormatError(f"{path} was not exported by patchclip: expected one by `patchclip export`")
-    details: dict[str, Any] = json.loads(entries["patchclip"])
-    for entry in ("sha256", "sha256_bytes"):
-        details.pop(entry, None)
-    details["normal_images"] = len({(score[1], score[0]) for score in details.pop("normal_scores", ())})
-    defects = details.pop("defects", None)
-    details["defects"] = defects["names"] if defects else []
-    kinds = details.pop("kinds", None)
-    details["taught_kinds"] = dict(zip(kinds["names"], kinds["counts"], strict=True)) if kinds else {}
-    return {"kind": "exported", "opset": model.opset_import[0].version, **details}
+    from ..runtime.contents import METADATA_KEY
+    from ..runtime.session import open_file
+
+    session, contents = open_file(path, providers=None, threads=None)  # refuses what `runtime.load` refuses
+    entries = json.loads(session.get_modelmeta().custom_metadata_map[METADATA_KEY])
+    left_out = ("sha256", "sha256_bytes", "normal_scores", "defects", "kinds")
+    details = {name: value for name, value in entries.items() if name not in left_out}
+    kinds = contents.kinds
+    details["normal_images"] = _count_images(contents.threshold)
+    details["defects"] = list(contents.defects.names) if contents.defects else []
+    details["taught_kinds"] = dict(zip(kinds.names, kinds.counts, strict=True)) if kinds else {}
+    opset = onnx.load(path, load_external_data=False).opset_import[0].version
+    return {"kind": "exported", "opset": opset, **details}
+
+
+def _count_images(threshold: Threshold) -> int:
+    """Normal images that a threshold is from."""
+    return len({(score.class_name, score.name) for score in threshold.normal_scores})
 
 
 def _in_words(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""`patchclip export`, with its comparison, and `patchclip info`."""
+"""`patchclip export`, with its comparison, and `patchclip info` of what it wrote."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import pytest
 
 import patchclip.runtime as runtime
 from patchclip import export
-from patchclip.encoders.loading import DEFAULT_MODEL
 
 from .command_line import Command
 
@@ -68,37 +67,3 @@ def test_errors_are_one_line(command: Command, detector_file: Path, arguments: l
     done = command("export", detector_file, *arguments)
     assert done.exit_code == 2
     assert done.stderr == f"error: {message}\n"
-
-
-# --- info -------------------------------------------------------------------------------------------------------------
-
-
-def test_info_of_a_detector(command: Command, detector_file: Path) -> None:
-    facts = json.loads(command("info", detector_file, "--json").stdout)
-    assert facts["kind"] == "detector"
-    assert facts["model"] == DEFAULT_MODEL
-    assert facts["images"] == facts["normal_images"] == 3
-    assert facts["image_hw"] == [96, 128]
-    assert facts["vectors"]["tokens"] > 0
-    assert facts["threshold_source"] == "fit"
-    table = command("info", detector_file).stdout
-    for name in ("model", "threshold source", "cue weights"):
-        assert re.search(rf"^{name} +\S", table, re.M)
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("absent.safetensors", "FILE: absent.safetensors does not exist: make it by `patchclip fit`"),
-        ("absent.onnx", "FILE: absent.onnx does not exist: make it by `patchclip export`"),
-        ("text.safetensors", "text.safetensors is no detector file or is truncated"),
-        ("text.onnx", "text.onnx cannot be read as ONNX"),
-    ],
-)
-def test_info_of_something_else(command: Command, tmp_path: Path, name: str, message: str) -> None:
-    if name.startswith("text"):
-        (tmp_path / name).write_text("a text")
-    done = command("info", name)
-    assert done.exit_code == 2
-    assert done.stderr.startswith(f"error: {message}")
-    assert done.stderr.count("\n") == 1

@@ -118,15 +118,17 @@ def test_a_new_folder_takes_either(command: Command, photos: Path, detector_file
     assert len(rows_of("new/run")) == 1
 
 
-def test_names_with_other_ends_of_lines(command: Command, photos: Path, detector_file: Path) -> None:
+def test_texts_in_rows_may_hold_other_ends_of_lines(command: Command, photos: Path, detector_file: Path) -> None:
     line = ("predict", "photos", "--detector", detector_file, "--out", "run", "--resume")
-    (photos / "a.png").rename(photos / "x\u2028y\x85z.png")
     command(*line)
-    written = Path("run/results.jsonl").read_bytes()
-    assert "x\u2028y" in written.decode()
+    table = Path("run/results.jsonl")
+    first, *others = table.read_text(encoding="utf-8").splitlines()
+    row = json.loads(first) | {"class_name": "x\u2028y\x85z"}
+    written = "\n".join([json.dumps(row, ensure_ascii=False), *others, ""])
+    table.write_text(written, encoding="utf-8")
     done = command(*line)
     assert "resumed: 3 rows are there already" in done.stderr
-    assert Path("run/results.jsonl").read_bytes() == written
+    assert table.read_text(encoding="utf-8") == written
 
 
 @pytest.mark.parametrize("damaged", [b"{torn", b"[1]", b"\xff", b"[" * 100_000], ids=["torn", "list", "bytes", "deep"])

@@ -53,7 +53,8 @@ def list_examples(console: Console, folder: str) -> Examples:
     used = {str(mask) for masks in masks_of.values() for mask in masks}
     tell_skipped(console, [entry for entry in skipped if entry.rpartition(": ")[0] not in used], problems)
     count = sum(map(len, images_of.values()))
-    console.say(f"examples of defects: {count} images of {len(kinds)} kinds, {len(used)} masks")
+    counts = [_plural(count, "image"), _plural(len(kinds), "kind"), _plural(len(used), "mask")]
+    console.say("examples of defects: {} of {}, {}".format(*counts))
     return {printable(kind.name): _with_masks(images, masks_of) for kind, images in images_of.items()}
 
 
@@ -140,3 +141,7 @@ def _with_masks(images: list[Path], masks_of: dict[Path, list[Path]]) -> list[st
         masks = [str(mask) for mask in masks_of.get(image, [])]
         group.append((str(image), masks) if masks else str(image))
     return group
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}{'s' * (count != 1)}"

@@ -7,14 +7,12 @@ import re
 from pathlib import Path
 
 import jsonschema
-import numpy as np
 import pytest
 
 from patchclip import ImageError
 from patchclip.cli.frames import Item
 from patchclip.cli.inputs import Source
 from patchclip.cli.rows import COLUMNS, make_row, to_cells, to_json, to_line
-from patchclip.result import Region, Result
 
 from .command_line import Command
 
@@ -57,17 +55,13 @@ def test_a_row_of_an_error(validator: jsonschema.Draft202012Validator) -> None:
     assert to_json(row | {"image": "ö"}, only_ascii=True).isascii()
 
 
-def test_the_line_has_the_box_of_the_name() -> None:
-    unnamed = Region((286, 193, 436, 342), 90, 0.9, None, None)
-    named = Region((10, 20, 30, 40), 80, 0.8, "spot", 0.71, "examples")
-    pixels = np.zeros((400, 500, 3), np.uint8)
-    fields = {"threshold": 0.5, "threshold_source": "fit", "image": pixels, "_heatmap": np.zeros((400, 500))}
-    fields |= {"class_name": None, "_background": 0.0, "_region_level": 0.5}
-    item = Item(Source("a.png", "image"), None, None)
-    row = make_row(item, Result(score=0.9, regions=(unnamed, named), **fields))
-    assert row["defect"] == "spot"
-    assert to_line(row) == "anomalous   0.900  a.png  spot (71 %) at (10, 20, 30, 40)"
+def test_the_line_has_the_box_of_the_name(command: Command, photos: Path, detector_file: Path) -> None:
+    row = json.loads(command("predict", "photos/sub/hole.png", "--detector", detector_file, "--json").stdout)
+    unnamed = row["regions"][0] | {"box_xyxy": [286, 193, 436, 342], "defect": None, "confidence": None}
+    named = unnamed | {"box_xyxy": [10, 20, 30, 40], "defect": "spot", "confidence": 0.71}
+    row |= {"score": 0.9, "defect": "spot", "confidence": 0.71, "regions": [unnamed, named]}  # as `Result.defect` is
+    assert to_line(row) == "anomalous   0.900  photos/sub/hole.png  spot (71 %) at (10, 20, 30, 40)"
     cells = dict(zip(COLUMNS, to_cells(row), strict=True))
     assert cells["boxes left top right bottom"] == "286 193 436 342; 10 20 30 40"  # by their scores
-    without_name = make_row(item, Result(score=0.9, regions=(unnamed,), **fields))
-    assert to_line(without_name).endswith("  anomaly at (286, 193, 436, 342)")
+    row |= {"defect": None, "confidence": None, "regions": [unnamed]}
+    assert to_line(row).endswith("  anomaly at (286, 193, 436, 342)")

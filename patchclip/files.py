@@ -5,6 +5,7 @@ A process that is killed at any moment of `atomic_write` leaves the old file or 
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 import stat
@@ -24,10 +25,23 @@ except ImportError:  # on Windows
 _UNLOCKED_FOR_S = 1
 _STALE_AFTER_S = 24 * 3600
 
+_CHUNK_BYTES = 2**20
+
 
 def is_exported(path: str | os.PathLike[str]) -> bool:
     """Whether a file is one of `Detector.export`, by its name."""
     return os.fspath(path).lower().endswith(".onnx")
+
+
+def hash_file(path: str | os.PathLike[str], size: int | None = None) -> str:
+    """SHA-256 of a file, in hexadecimal digits; of its first `size` bytes where that is given."""
+    remaining = Path(path).stat().st_size if size is None else size
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while remaining > 0 and (chunk := file.read(min(_CHUNK_BYTES, remaining))):
+            digest.update(chunk)
+            remaining -= len(chunk)
+    return digest.hexdigest()
 
 
 def listed_paths(data: bytes) -> list[str]:

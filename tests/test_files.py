@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from patchclip.files import atomic_write, resolve_writable
+from patchclip.files import atomic_write, hash_file, resolve_writable
 
 
 def test_a_kill_leaves_the_old_file_or_the_new_one(tmp_path: Path) -> None:
@@ -74,3 +75,10 @@ def test_links_are_followed_and_what_is_no_file_is_spared(tmp_path: Path, monkey
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(PermissionError, match=f"the folder {tmp_path} is read-only"):
         resolve_writable(tmp_path / "new")
+
+
+def test_the_hash_of_a_file_and_of_its_beginning(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"abc" * 2**20)
+    assert hash_file(path) == hashlib.sha256(b"abc" * 2**20).hexdigest()
+    assert hash_file(path, 5) == hashlib.sha256(b"abcab").hexdigest()

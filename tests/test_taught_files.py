@@ -165,6 +165,7 @@ LARGE = base64.b64encode(np.full(2 * 1376, 1e38, "<f4").tobytes()).decode()
     "changes",
     [
         {"names": ["hole"]},
+        {"names": "ab"},
         {"names": ["hole", "hole"]},
         {"names": ["hole", "two\nlines"]},
         {"names": [["hole"], ["scratch"]]},
@@ -177,6 +178,7 @@ LARGE = base64.b64encode(np.full(2 * 1376, 1e38, "<f4").tobytes()).decode()
         {"score_weight": None},
         {"bound": float("nan")},
         {"bound": "5"},
+        {"bound": 10**400},
         {"directions": LARGE},
         {"prototypes": LARGE},
         {"prototypes": "AAAA"},

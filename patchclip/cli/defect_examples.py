@@ -26,13 +26,13 @@ def list_examples(console: Console, folder: str) -> Examples:
     Raises:
         click.UsageError: no folder, or one without folders of images in it.
     """
-    from ..datasets.listing import _MASK_FOLDERS, list_images, subfolders  # numpy, which help does not wait for
+    from ..datasets.listing import MASK_FOLDERS, list_images, subfolders  # numpy, which help does not wait for
 
     root = Path(folder)
     if not root.is_dir():
         raise click.UsageError(f"{_OPTION}: {folder} is no folder: name one with a folder of images for each kind")
     _refuse_data_set(root)
-    mask_folders = [child for child in subfolders(root) if child.name.lower() in _MASK_FOLDERS]
+    mask_folders = [child for child in subfolders(root) if child.name.lower() in MASK_FOLDERS]
     kinds = [child for child in subfolders(root) if child not in mask_folders]
     if not kinds:
         raise click.UsageError(f"{_OPTION}: {folder} has no folders in it, one for each kind of defect")

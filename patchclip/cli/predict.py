@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 import time
 from argparse import Namespace
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..files import is_exported
+from ..files import hash_file, is_exported
 from ..outcomes import ANOMALOUS, UNREADABLE
 from . import detectors
 from .command import Command
@@ -58,8 +57,6 @@ _SETTINGS = (
     "masks",
 )
 
-_CHUNK_BYTES = 2**20
-
 
 def run(console: Console, args: Namespace) -> int:
     """Fit or load a detector, predict, and sum up."""
@@ -73,7 +70,7 @@ def run(console: Console, args: Namespace) -> int:
     if args.out is not None:
         settings = {name: _plain(getattr(args, name)) for name in _SETTINGS}
         if args.detector and is_exported(args.detector):  # the folder keeps a copy of other detectors alone
-            settings["detector_sha256"] = _hash_of_file(args.detector)
+            settings["detector_sha256"] = hash_file(args.detector)
         folder = RunFolder(args.out, PREDICT, settings, resume=args.resume, overwrite=args.overwrite)
         if folder.has_replaced:
             console.note(f"the results of an earlier run in {args.out} are replaced")
@@ -87,14 +84,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return [without_login(entry) for entry in value]
     return value
-
-
-def _hash_of_file(path: str) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _check(args: Namespace) -> None:

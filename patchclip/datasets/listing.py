@@ -33,7 +33,7 @@ _SYSTEM_FILES = ("desktop.ini", "ehthumbs.db", "ehthumbs_vista.db", "icon\r", "t
 _UNUSED_FOLDERS = ("xyz", "depth", "thumbnails", "thumbnail", "thumbs", "thumb")
 
 #: Folders among images, in lower case, with their masks.
-_MASK_FOLDERS = (
+MASK_FOLDERS = (
     "annotation",
     "annotations",
     "ground_truth",
@@ -252,7 +252,7 @@ def _mask_folder_of(file: Path, folder: Path) -> Path | None:
     current = folder
     for name in file.relative_to(folder).parts[:-1]:
         current = current / name
-        if name.lower() in _MASK_FOLDERS:
+        if name.lower() in MASK_FOLDERS:
             return current
     return None
 

@@ -152,7 +152,7 @@ class Contents:
                 entries["normal_scores"],
             ),
             max_false_positive_rate=float(entries["max_false_positive_rate"]),
-            classes=_classes(entries["classes"]),
+            classes=_names(entries["classes"], some=False),
             class_levels=tuple(entries["class_levels"]),
             cue_weights=dict(entries["cue_weights"]),
             object_name=entries["object_name"],
@@ -230,10 +230,10 @@ def _defects_to_dict(defects: DefectNames) -> dict[str, Any]:
 
 
 def _defects_from_dict(entry: Mapping[str, Any]) -> DefectNames:
-    names = tuple(entry["names"])
+    names = _names(entry["names"])
     embeddings = _from_base64(entry["embeddings"], len(names))
     temperature = float(entry["temperature"])
-    if not _are_names(names) or not 0 < temperature < math.inf:
+    if not 0 < temperature < math.inf:
         raise ValueError(f"names of defects {names} at a temperature of {temperature}")
     return DefectNames(names, embeddings, temperature)
 
@@ -256,7 +256,7 @@ def _kinds_from_dict(entry: Mapping[str, Any] | None) -> tuple[DefectKinds | Non
     """The kinds, and the banks that tell them."""
     if entry is None:
         return None, ()
-    names, counts = tuple(entry["names"]), tuple(entry["counts"])
+    names, counts = _names(entry["names"]), tuple(entry["counts"])
     directions, offsets, prototypes = (
         _from_base64(entry[name], len(names)) for name in ("directions", "offsets", "prototypes")
     )
@@ -269,20 +269,18 @@ def _kinds_from_dict(entry: Mapping[str, Any] | None) -> tuple[DefectKinds | Non
     weights = tuple(entry[name] for name in ("similarity_weight", "score_weight", "bound"))
     are_numbers = all(type(weight) in (int, float) and math.isfinite(weight) for weight in weights)
     are_counts = len(counts) == len(names) and all(type(count) is int and count > 0 for count in counts)
-    if not _are_names(names) or not are_counts or not are_numbers or weights[0] <= 0:
+    if not are_counts or not are_numbers or weights[0] <= 0:
         raise ValueError(f"kinds {names} of {counts} examples with the weights {weights}")
     kinds = DefectKinds(names, counts, directions, offsets[:, 0], prototypes, *map(float, weights))
     return kinds, tuple(entry["banks"])
 
 
-def _are_names(names: tuple[Any, ...]) -> bool:
-    return len(names) > 0 and all(map(is_name, names)) and len(set(names)) == len(names)
-
-
-def _classes(names: Any) -> tuple[str, ...]:
-    """None for a detector that was fitted without classes."""
-    if names and not _are_names(tuple(names)):
-        raise ValueError(f"classes {names}")
+def _names(names: Any, *, some: bool = True) -> tuple[str, ...]:
+    """Different ones that can be printed, at least one where there must be some."""
+    if not isinstance(names, list) or not all(map(is_name, names)) or len(set(names)) < len(names):
+        raise ValueError(f"names {names}")
+    if some and not names:
+        raise ValueError("no names")
     return tuple(names)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import FileFormatError, MissingDependencyError
+from ..files import hash_file
 from ..scoring.kinds import vector_width
 from .contents import CLASS_INDEX, DENSE, FINE_MAP, INPUT, METADATA_KEY, Contents, read_entries
 
@@ -18,8 +18,6 @@ _PROVIDERS = {
     "cuda": ("CUDAExecutionProvider", "onnxruntime-gpu"),
     "openvino": ("OpenVINOExecutionProvider", "onnxruntime-openvino"),
 }
-
-_CHUNK_BYTES = 2**20
 
 
 def open_file(
@@ -56,7 +54,7 @@ def open_file(
         _check_sum(file, entries)
         contents = Contents.from_dict(entries)
         _check_graph(session, contents)
-    except (LookupError, TypeError, ValueError, RecursionError) as error:
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         if isinstance(error, FileFormatError):
             raise
         raise FileFormatError(f"{path} has damaged metadata ({error!r}): export the detector again") from error
@@ -98,13 +96,7 @@ def _import_onnxruntime() -> Any:
 
 def _check_sum(file: Path, entries: Mapping[str, Any]) -> None:
     """Raise FileFormatError where the graph is not as it was written: it would have other scores."""
-    remaining = int(entries["sha256_bytes"])
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while remaining > 0 and (chunk := stream.read(min(_CHUNK_BYTES, remaining))):
-            digest.update(chunk)
-            remaining -= len(chunk)
-    if digest.hexdigest() != entries["sha256"]:
+    if hash_file(file, int(entries["sha256_bytes"])) != entries["sha256"]:
         raise FileFormatError(
             f"{file} is damaged, or was changed after the export: its checksum does not fit, export the detector again"
         )

@@ -99,14 +99,14 @@ def measure(
         names = sorted(set(kinds))
         untaught = names[rng.integers(len(names))]
         drawn = {name: rng.permutation(np.flatnonzero(kinds == name))[:count] for name in names}
-        everything = np.concatenate(list(drawn.values()))
-        rest = np.setdiff1d(np.arange(len(kinds)), everything)
+        all_examples = np.concatenate(list(drawn.values()))
+        rest = np.setdiff1d(np.arange(len(kinds)), all_examples)
         truth = kinds[rest]
         if len(rest) == 0:
             continue
         found = figures.setdefault((size, count), Figures())
 
-        named, _, likeliest = name_rest(kinds, views, everything, rest)
+        named, _, likeliest = name_rest(kinds, views, all_examples, rest)
         found.right.append(float(np.mean(named == truth)))
         found.likeliest.append(float(np.mean(likeliest == truth)))
         found.without_name.append(float(np.mean(named == NO_NAME)))

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from .errors import FileFormatError, PatchclipError
+from .errors import DAMAGE, FileFormatError, PatchclipError
 from .files import atomic_write
 
 #: Of a file without taught kinds, which earlier versions of patchclip read, and of one with some.
@@ -68,7 +68,7 @@ def read_content(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str
             )
     except PatchclipError:
         raise
-    except (SafetensorError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+    except (SafetensorError, *DAMAGE) as error:
         raise FileFormatError(
             f"{path} is no detector file or is truncated ({error}): write it again with Detector.save"
         ) from error

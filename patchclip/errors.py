@@ -40,3 +40,7 @@ class FileFormatError(PatchclipError, ValueError):
 
 class MissingDependencyError(PatchclipError, ImportError):
     """An optional package is needed for this and is not installed."""
+
+
+#: What reading the contents of a damaged file may raise, which becomes a `FileFormatError` that names the file.
+DAMAGE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)

@@ -53,9 +53,13 @@ class Measured:
     dense: torch.Tensor
     vectors: Sequence[torch.Tensor]
 
+    def dense_grid(self) -> np.ndarray:
+        """(gh, gw, E) float32, by which regions are named from the text."""
+        return self.dense.float().cpu().numpy()
+
     def kind_grids(self) -> list[np.ndarray]:
         """(rows, columns, D) float32 each, by which kinds of defects are told: the dense tokens first."""
-        return [grid.float().cpu().numpy() for grid in (self.dense, *self.vectors)]
+        return [self.dense_grid(), *(grid.float().cpu().numpy() for grid in self.vectors)]
 
     def shrunk(self, max_side: int) -> Measured:
         """A copy on the CPU with image and heatmap of at most so many pixels a side, to keep many of them.
@@ -122,7 +126,7 @@ def judge(extractor: FeatureExtractor, measured: Measured, threshold: Threshold,
     background, region_level = extractor.recipe.region_levels(heatmap, threshold.value, is_anomalous=is_anomalous)
     regions: tuple[Region, ...] = ()
     if is_anomalous:
-        grids = measured.kind_grids()
+        grids = [measured.dense_grid()] if kinds is None else measured.kind_grids()
         regions = named_regions(heatmap.cpu().numpy(), region_level, grids, kinds or extractor.defect_names)
     return Result(
         score=measured.score,

@@ -34,7 +34,7 @@ from .detector_file import EXAMPLES, read_content
 from .detector_file import write_file as write_file  # what is read here is written there
 from .encoders.clip import Backbone
 from .encoders.loading import LOCAL_FOLDER
-from .errors import FileFormatError, PatchclipError, WeightsUnavailableError
+from .errors import DAMAGE, FileFormatError, PatchclipError, WeightsUnavailableError
 from .features import FeatureExtractor
 from .inference import kind_bank_names
 from .printable import is_name
@@ -215,7 +215,7 @@ def damage_reported(path: str | os.PathLike[str]) -> Iterator[None]:
         yield
     except PatchclipError:
         raise
-    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+    except DAMAGE as error:
         raise FileFormatError(f"{path} has damaged or foreign contents ({error!r}): save the detector again") from error
 
 

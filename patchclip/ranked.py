@@ -16,6 +16,7 @@ from .images.load import ImageLike, load_image
 from .scoring.heatmap import separate_heatmaps
 from .scoring.regions import find_regions, median_and_half_maximum
 from .stored import StoredFeatures
+from .threshold import most_of
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -194,7 +195,7 @@ class Ranking:
             at_most_anomalous: share in [0, 1) of the images, rounded up, that are among the most anomalous.
         """
         ordered = self._by_rank()
-        anomalous_count = min(math.ceil(at_most_anomalous * len(ordered) - 1e-9), len(ordered) - 1)
+        anomalous_count = most_of(at_most_anomalous, len(ordered))
         level = float(np.median([float(item.patch_map.max()) for item in ordered[anomalous_count:]]))
         anomalous = {item.index for item in ordered[:anomalous_count]}
         readable = [item for item in self.items if item.error is None]

@@ -29,7 +29,7 @@ from .datasets.mask_pixels import LEFT_OUT, to_mask
 from .datasets.masks import read_mask
 from .datasets.types import Sample
 from .features import FeatureExtractor
-from .images.load import ImageLike, describe, fingerprint, require_several, snapshot
+from .images.load import ImageLike, describe, fingerprint, list_images, snapshot
 from .images.names import image_name
 from .images.plan import Prepared
 from .inference import measure
@@ -155,10 +155,7 @@ def _list_examples(examples: DefectExamples, *, max_pixels: int | None) -> list[
                 f"expected a list of images for kind {kind!r}, got a tuple of two: write [(image, mask)] for one image "
                 "with its mask, or [image, image] for two"
             )
-        require_several(group, f" for kind {kind!r}")
-        items: Sequence[Any] = group
-        if not isinstance(group, Sequence):
-            items = [_keep(item, max_pixels) for item in group]
+        items = list_images(group, f" for kind {kind!r}", max_pixels=max_pixels, keep=_keep)
         if not items:
             raise ValueError(f"expected at least one image for kind {kind!r}, got none")
         for index, item in enumerate(items):
@@ -174,8 +171,8 @@ def _list_examples(examples: DefectExamples, *, max_pixels: int | None) -> list[
     return listed
 
 
-def _keep(item: Any, max_pixels: int | None) -> Any:
-    """An item of an iterator, which may overwrite it with its next one."""
+def _keep(item: Any, *, max_pixels: int | None) -> Any:
+    """`snapshot` of an image, or of an image and its mask or box."""
     if isinstance(item, (tuple, list)):
         image, *marked = item
         return (snapshot(image, max_pixels=max_pixels), *copy.deepcopy(marked))
@@ -259,7 +256,7 @@ def _read_marked(example: Example, image_hw: tuple[int, int]) -> np.ndarray:
         raise ValueError(f"{wanted}, got the shape {values.shape}")
     mask, problem = to_mask(values, is_lossy=False)
     if mask is not None and mask.all():
-        problem = "it covers the whole image, check that it is one"
+        problem = "; ".join(filter(None, (problem, "it covers the whole image, check that it is one")))
     return _check_mask(mask, problem, whose)
 
 

@@ -131,9 +131,9 @@ def threshold_of(
     return replace(threshold, guaranteed=guaranteed, normal_scores=tuple(marked))
 
 
-def _count_of(share: float, count: int) -> int:
-    """So many of `count` as are a share of them, rounded up; 7 of 100 for 0.07, whose product is a little more."""
-    return math.ceil(share * count - 1e-9)
+def most_of(share: float, count: int) -> int:
+    """How many of `count` images a share of them is, rounded up but never all; 7 of 100 for 0.07, by any float."""
+    return min(math.ceil(share * count - 1e-9), count - 1)
 
 
 def _mark_unlike(normals: Sequence[NormalScore], usual_spread: float | None, most_left_out: float) -> list[NormalScore]:
@@ -150,7 +150,7 @@ def _mark_unlike(normals: Sequence[NormalScore], usual_spread: float | None, mos
         scores = [normals[index].score for index in group]
         for position in unlike_the_rest(scores, _UNLIKE_RATE / len(groups), usual_spread=usual_spread):
             unlike.append(group[position])
-    are_few = len(unlike) <= _count_of(most_left_out, len(indices))
+    are_few = len(unlike) <= most_of(most_left_out, len(indices))
     marked = list(normals)
     for index in unlike:
         marked[index] = replace(normals[index], kind=UNLIKE, counts=not are_few)
@@ -288,8 +288,7 @@ def from_normal_scores(
     value = float(ordered[rank - 1])
     if source != "calibrate" and usual_spread is not None:
         limit = _upper_limit(ordered, rate / _LIMIT_RATE_DIVISOR, source, count, usual_spread)
-        left_out_count = min(_count_of(most_left_out, count), count - 1)
-        lowest = float(ordered[-1 - left_out_count])
+        lowest = float(ordered[-1 - most_of(most_left_out, count)])
         value = min(value, max(limit, lowest))
     return Threshold(value, source, guaranteed=source == "calibrate")
 

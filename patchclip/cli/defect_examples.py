@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import TypeAlias
@@ -38,31 +38,36 @@ def list_examples(console: Console, folder: str) -> Examples:
         raise click.UsageError(f"{_OPTION}: {folder} has no folders in it, one for each kind of defect")
     skipped = _outside_kinds(root)
     problems: list[str] = []
-    images_of: dict[Path, list[Path]] = {}
+    images_by_kind: dict[Path, list[Path]] = {}
     masks_of: dict[Path, list[Path]] = {}
     for kind in kinds:
         inputs = find_inputs([str(kind)], images_only=True, option=_OPTION)
-        images_of[kind] = [Path(image) for image in inputs.images]
+        images_by_kind[kind] = [Path(image) for image in inputs.images]
         for image, masks in list_images(kind).masks.items():
             masks_of[image] = list(masks)
         skipped += inputs.skipped
         problems += inputs.problems
     for mask_folder in mask_folders:
-        for image, found in _match_masks(mask_folder, images_of).items():
+        for image, found in _match_masks(mask_folder, images_by_kind).items():
             masks_of.setdefault(image, []).extend(found)
     used = {str(mask) for masks in masks_of.values() for mask in masks}
     tell_skipped(console, [entry for entry in skipped if entry.rpartition(": ")[0] not in used], problems)
-    count = sum(map(len, images_of.values()))
+    count = sum(map(len, images_by_kind.values()))
     counts = [_plural(count, "image"), _plural(len(kinds), "kind"), _plural(len(used), "mask")]
     console.say("examples of defects: {} of {}, {}".format(*counts))
-    return {printable(kind.name): _with_masks(images, masks_of) for kind, images in images_of.items()}
+    return {printable(kind.name): _with_masks(images, masks_of) for kind, images in images_by_kind.items()}
+
+
+def images_of(examples: Examples) -> Iterator[str]:
+    """The paths of the images of all kinds."""
+    for example in chain.from_iterable(examples.values()):
+        yield example if isinstance(example, str) else example[0]
 
 
 def refuse_examples_among(normals: Iterable[str], examples: Examples) -> None:
     """Raise click.UsageError where an example of a defect is among the normal images, which would make it normal."""
     known = {Path(normal).resolve() for normal in normals}
-    for example in chain.from_iterable(examples.values()):
-        image = example if isinstance(example, str) else example[0]
+    for image in images_of(examples):
         if Path(image).resolve() in known:
             raise click.UsageError(
                 f"{_OPTION}: {printable(image)} is among the normal images too: give the folder of normal images alone"
@@ -99,7 +104,7 @@ def _outside_kinds(root: Path) -> list[str]:
     return skipped
 
 
-def _match_masks(mask_folder: Path, images_of: Mapping[Path, list[Path]]) -> dict[Path, tuple[Path, ...]]:
+def _match_masks(mask_folder: Path, images_by_kind: Mapping[Path, list[Path]]) -> dict[Path, tuple[Path, ...]]:
     """Image -> its masks, from a folder of masks beside the kinds: in a folder of each kind's name, or all in one.
 
     Raises:
@@ -109,12 +114,12 @@ def _match_masks(mask_folder: Path, images_of: Mapping[Path, list[Path]]) -> dic
     from ..datasets.masks import match_masks
 
     by_kind: list[tuple[list[Path], Path]] = []
-    for kind, images in images_of.items():
+    for kind, images in images_by_kind.items():
         folder = find_folder(mask_folder, kind.name)
         if folder is not None:
             by_kind.append((images, folder))
     if not by_kind:
-        by_kind.append((list(chain.from_iterable(images_of.values())), mask_folder))
+        by_kind.append((list(chain.from_iterable(images_by_kind.values())), mask_folder))
     matched: dict[Path, tuple[Path, ...]] = {}
     taken: set[Path] = set()
     problems = []

@@ -12,7 +12,7 @@ from ..printable import printable
 from . import detectors
 from .command import Command
 from .console import Console
-from .defect_examples import list_examples, refuse_examples_among
+from .defect_examples import images_of, list_examples, refuse_examples_among
 from .detectors import check_output, new_detector, normal_images, set_threshold
 from .summary import calibrate_command, describe_threshold, export_command, needs_calibration
 
@@ -27,8 +27,8 @@ def run(console: Console, args: Namespace) -> int:
     if args.unlabelled is None:
         refuse_examples_among(chain(images or [], *classes.values()), examples)
     detector = new_detector(console, args)
-    for example in chain.from_iterable(examples.values()):
-        detector.prepare(example if isinstance(example, str) else example[0])  # one that is damaged ends no long fit
+    for image in images_of(examples):
+        detector.prepare(image)  # one that is damaged ends no long fit
     if args.unlabelled is not None:
         detector.fit_unlabelled(images or [], at_most_anomalous=args.unlabelled, progress=console.shows_progress)
     else:

@@ -6,7 +6,7 @@ import hashlib
 import io
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -153,12 +153,15 @@ def snapshot(image: Any, *, max_pixels: int | None = None) -> Any:
     return image
 
 
-def list_images(images: Any, whose: str = "", *, max_pixels: int | None = None) -> list[Any]:
+def list_images(
+    images: Any, whose: str = "", *, max_pixels: int | None = None, keep: Callable[..., Any] = snapshot
+) -> list[Any]:
     """Several images as a list: those of a sequence as they are, of an iterator snapshots, since what it yields may be
     overwritten by its next item.
 
     Args:
         whose: see `require_several`; max_pixels: see `load_image`.
+        keep: `snapshot`, or what does the same for an image with more beside it.
 
     Raises:
         ValueError: one image in place of several.
@@ -166,7 +169,7 @@ def list_images(images: Any, whose: str = "", *, max_pixels: int | None = None) 
     require_several(images, whose)
     if isinstance(images, Sequence):
         return list(images)
-    return [snapshot(image, max_pixels=max_pixels) for image in images]
+    return [keep(image, max_pixels=max_pixels) for image in images]
 
 
 def fingerprint(image: np.ndarray) -> str:

@@ -40,11 +40,12 @@ from typing import Any
 import numpy as np
 
 from .._version import __version__
-from ..errors import FileFormatError
+from ..errors import DAMAGE, FileFormatError
 from ..images.plan import plan_size
 from ..printable import is_name
 from ..scoring.kinds import DefectKinds
 from ..scoring.regions import DefectNames
+from ..scoring.vectors import have_unit_length
 from ..threshold import Threshold
 
 #: Of a file without taught kinds, and of one with some.
@@ -58,8 +59,7 @@ INPUT = "image"
 #: Outputs of every file, and of one that was fitted with classes.
 HEATMAP, SCORE, CLASS_INDEX, FINE_MAP, DENSE = "heatmap", "score", "class_index", "fine_map", "dense"
 
-#: Of saved prototypes, which have unit length; and of what scores of kinds are made of, so that they are finite.
-_LENGTH_TOLERANCE = 1e-3
+#: Of the values that scores of kinds are made of, so that these are finite.
 _MOST_OF_SCORES = 1e6
 
 _LAYOUT = "(B, 3, h, w) float32 RGB in [0, 1]"
@@ -202,7 +202,7 @@ def read_entries(path: str | os.PathLike[str], text: str | None) -> dict[str, An
     try:
         entries = json.loads(text)
         version = entries["format_version"]
-    except (LookupError, RecursionError, TypeError, ValueError) as error:
+    except DAMAGE as error:
         raise FileFormatError(f"{path} has damaged metadata ({error!r}): export the detector again") from error
     if type(version) is int and version == 1:
         raise FileFormatError(
@@ -264,7 +264,7 @@ def _kinds_from_dict(entry: Mapping[str, Any] | None) -> tuple[DefectKinds | Non
         raise ValueError(f"kinds of the shapes {directions.shape}, {offsets.shape} and {prototypes.shape}")
     if max(abs(directions).max(), abs(offsets).max()) > _MOST_OF_SCORES:
         raise ValueError("scores of kinds that may be infinite")
-    if (abs(np.linalg.norm(prototypes.astype(np.float64), axis=1) - 1) > _LENGTH_TOLERANCE).any():
+    if not have_unit_length(prototypes):
         raise ValueError("prototypes of another length than 1")
     weights = tuple(entry[name] for name in ("similarity_weight", "score_weight", "bound"))
     are_numbers = all(type(weight) in (int, float) and math.isfinite(weight) for weight in weights)

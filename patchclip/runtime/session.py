@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import FileFormatError, MissingDependencyError
+from ..errors import DAMAGE, FileFormatError, MissingDependencyError
 from ..files import hash_file
 from ..scoring.kinds import vector_width
 from .contents import CLASS_INDEX, DENSE, FINE_MAP, INPUT, METADATA_KEY, Contents, read_entries
@@ -54,7 +54,7 @@ def open_file(
         _check_sum(file, entries)
         contents = Contents.from_dict(entries)
         _check_graph(session, contents)
-    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+    except DAMAGE as error:
         if isinstance(error, FileFormatError):
             raise
         raise FileFormatError(f"{path} has damaged metadata ({error!r}): export the detector again") from error

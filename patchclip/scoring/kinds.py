@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..printable import is_name
-from .vectors import softmax, unit
+from .vectors import have_unit_length, softmax, unit
 
 #: Views of an example: as it is, and flipped (`flip`).
 VIEWS = 4
@@ -48,9 +48,6 @@ _MIN_SPREAD = 0.02
 
 #: Standard deviation of the sum of two standardised values, at the least.
 _MIN_SUM_SPREAD = 0.5
-
-#: Of saved vectors of unit length.
-_LENGTH_TOLERANCE = 1e-3
 
 #: Where all examples are equal.
 _MIN_RIDGE = 1e-9
@@ -122,8 +119,7 @@ class Examples:
             raise ValueError(f"kinds of examples {kinds}")
         if vectors.dtype != np.float32 or vectors.ndim != 3 or vectors.shape[:2] != (len(kinds), VIEWS):
             raise ValueError(f"examples of {vectors.dtype} and the shape {vectors.shape}")
-        lengths = np.linalg.norm(vectors, axis=-1)
-        if not (abs(lengths - 1) < _LENGTH_TOLERANCE).all():  # NaN too
+        if not have_unit_length(vectors):
             raise ValueError("examples of another length than 1")
         return cls(tuple(kinds), vectors)
 
